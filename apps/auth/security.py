@@ -1,0 +1,135 @@
+"""Flask-Security, bound to our accounts, rules, forms and templates."""
+
+import logging
+import smtplib
+from typing import Any
+
+from flask import Flask, Response, current_app, flash, make_response, render_template, request
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+from flask_login import current_user
+from flask_security import Security, SQLAlchemyUserDatastore, user_registered
+from flask_security.mail_util import MailUtil
+from flask_security.password_util import PasswordUtil
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response as BaseResponse
+
+from apps.auth.forms import LoginForm, SignupForm
+from apps.container import services
+from apps.errors import AppError, Forbidden, N_
+from apps.extensions import db, limiter
+from apps.i18n import error_text
+from apps.models import Role, User, new_session_key
+from apps.services import accounts
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES = {
+    "LOGIN_USER_TEMPLATE": "auth/login.html",
+    "REGISTER_USER_TEMPLATE": "auth/signup.html",
+    "FORGOT_PASSWORD_TEMPLATE": "auth/forgot.html",
+    "RESET_PASSWORD_TEMPLATE": "auth/reset.html",
+    "CHANGE_PASSWORD_TEMPLATE": "auth/password.html",
+    "SEND_CONFIRMATION_TEMPLATE": "auth/confirm.html",
+    "CHANGE_EMAIL_TEMPLATE": "auth/email.html",
+    "VERIFY_TEMPLATE": "auth/verify.html",
+    "LOGOUT_USER_TEMPLATE": "auth/logout.html",
+}
+# One answer for an unknown account and for a wrong password: neither tells that the other is right.
+WRONG_LOGIN = (_l("The email or the password is wrong."), "error")
+
+
+class Datastore(SQLAlchemyUserDatastore):
+    """Our accounts have one role in a column; Flask-Security's role tables are not used."""
+
+    def create_user(self, **kwargs: Any) -> User:
+        user = User(fs_uniquifier=new_session_key(), **kwargs)
+        db.session.add(user)
+        return user
+
+
+class Passwords(PasswordUtil):
+    """The rules of services/accounts, at sign-up, change and reset alike."""
+
+    def validate(
+        self, password: str, is_register: bool, **kwargs: Any
+    ) -> tuple[list[str] | None, str]:
+        password = accounts.normalize_password(password)
+        try:
+            accounts.check_password(password)
+        except AppError as error:
+            return [error_text(error)], password
+        return None, password
+
+
+class Mails(MailUtil):
+    """A mail server that is down must not turn a sign-up into an error page."""
+
+    def send_mail(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().send_mail(*args, **kwargs)
+        except (OSError, smtplib.SMTPException):
+            logger.exception("mail not sent")
+            flash(
+                gettext("The mail server did not answer, so no mail was sent. Try again later."),
+                "error",
+            )
+
+
+def init_app(app: Flask) -> None:
+    """Register the blueprint ``auth`` and what surrounds it."""
+    for key, template in TEMPLATES.items():
+        app.config[f"SECURITY_{key}"] = template
+    app.config["SECURITY_MSG_USER_DOES_NOT_EXIST"] = WRONG_LOGIN
+    app.config["SECURITY_MSG_INVALID_PASSWORD"] = WRONG_LOGIN
+    security = Security(
+        app,
+        Datastore(db, User, Role),
+        login_form=LoginForm,
+        register_form=SignupForm,
+        password_util_cls=Passwords,
+        mail_util_cls=Mails,
+        render_template=_render,
+    )
+    app.extensions["security"] = security
+    user_registered.connect(_after_signup, app)
+    _limit(app, "auth.login", app.config["LOGIN_RATE"])
+    _limit(app, "auth.register", app.config["SIGNUP_RATE"])
+    for endpoint in ("auth.forgot_password", "auth.send_confirmation", "auth.verify"):
+        _limit(app, endpoint, app.config["LOGIN_RATE"])
+    app.before_request(_closed_signup)
+    if not app.config["SECURITY_RECOVERABLE"]:  # the same address then says who to ask
+        app.add_url_rule("/auth/reset", "auth.no_reset", app.view_functions["account.help_page"])
+
+
+def _limit(app: Flask, endpoint: str, rate: str) -> None:
+    if endpoint in app.view_functions:
+        view = app.view_functions[endpoint]
+        app.view_functions[endpoint] = limiter.limit(rate, methods=["POST"])(view)
+
+
+def _closed_signup() -> BaseResponse | None:
+    """Sign-up can be closed by a setting; accounts then come from administrators."""
+    if request.endpoint != "auth.register" or current_user.is_authenticated:
+        return None
+    if not current_app.config["SIGNUP_OPEN"]:
+        raise Forbidden(
+            N_("Sign-up is closed here. Ask an administrator for an account, then log in.")
+        )
+    return None
+
+
+def _after_signup(app: Flask, user: User, **_: Any) -> None:
+    """Commit here, inside the view, so that a name taken this very moment is a clear error."""
+    db.session.commit()
+    services(app).accounts.promote_first()
+    flash(gettext("Welcome, %(name)s! Drop some photographs to begin.", name=user.username), "success")
+
+
+def _render(template: str, **context: Any) -> str | Response:
+    """Pages as usual, but an invalid form answers 422, so that programs see the failure."""
+    html = render_template(template, **context)
+    forms = [value for value in context.values() if isinstance(value, FlaskForm)]
+    if request.method == "POST" and any(form.errors for form in forms):
+        return make_response(html, 422)
+    return html

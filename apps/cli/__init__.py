@@ -1,0 +1,12 @@
+"""Commands: ``flask users …``, ``flask detect …``."""
+
+from flask import Flask
+
+from apps.cli.detect import detect
+from apps.cli.users import users
+
+
+def init_app(app: Flask) -> None:
+    """Add our commands to ``flask``."""
+    app.cli.add_command(users)
+    app.cli.add_command(detect)

@@ -1,0 +1,199 @@
+"""Settings: one class for each way to run, then ``SIGHTBOX_*`` variables, then overrides."""
+
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask_security.utils import aware_utcnow
+
+from apps.errors import ConfigError
+
+MIB = 1024 * 1024
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Base:
+    """Defaults that hold everywhere. docs/settings.md explains each key for administrators."""
+
+    SECRET_KEY: str | None = None
+    SQLALCHEMY_DATABASE_URI: str | None = None
+
+    # Pictures
+    MAX_CONTENT_LENGTH = 1024 * MIB  # bytes in one request, all files together
+    MAX_FORM_MEMORY_SIZE = MIB  # bytes of form fields other than files
+    MAX_FORM_PARTS = 1000  # files and fields in one request
+    MAX_FILE_BYTES = 64 * MIB  # bytes in one picture
+    MAX_IMAGE_PIXELS = 64_000_000  # width x height; refuses decompression bombs before decoding
+    USER_QUOTA_BYTES = 10 * 1024 * MIB  # bytes of originals for each account; 0 is no limit
+    GALLERY_PAGE_SIZE = 48
+    ADMIN_PAGE_SIZE = 50
+
+    # Adapters: read by container.py alone
+    ENGINE = "torch"  # torch | fake (tests)
+    DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn128.blood_cells"
+    DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
+    QUEUE = "thread"  # thread | inline (tests)
+    QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait
+    STORAGE = "local"
+    STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder
+    LOG_LEVEL = "INFO"
+
+    # Accounts
+    SIGNUP_OPEN = True
+    ADMIN_CONTACT: str | None = None  # shown where a person needs help, for example an email
+    MAIL_SERVER: str | None = None
+    MAIL_DEFAULT_SENDER = "Sightbox <no-reply@localhost>"
+    MAIL_TIMEOUT = 10  # seconds
+    MAIL_USE_LOCALTIME = False
+    LOGIN_RATE = "10 per minute; 100 per hour"
+    SIGNUP_RATE = "10 per minute; 60 per hour"
+
+    # Web
+    SESSION_COOKIE_NAME = "sightbox_session"
+    SESSION_COOKIE_HTTPONLY = True
+    SESSION_COOKIE_SAMESITE = "Lax"
+    REMEMBER_COOKIE_NAME = "sightbox_remember"
+    REMEMBER_COOKIE_HTTPONLY = True
+    REMEMBER_COOKIE_SAMESITE = "Lax"
+    REMEMBER_COOKIE_DURATION = timedelta(days=60)
+    PREFERRED_URL_SCHEME = "http"
+    TRUSTED_PROXIES = 0  # reverse proxies in front whose X-Forwarded-* headers are believed
+    WTF_CSRF_TIME_LIMIT = None  # a form stays valid as long as the session does
+    RATELIMIT_STORAGE_URI = "memory://"
+    RATELIMIT_HEADERS_ENABLED = True
+    RATELIMIT_ENABLED = True
+    BABEL_DEFAULT_LOCALE = "en"
+    BOOTSTRAP_SERVE_LOCAL = True
+
+    # Flask-Security: its views at the addresses of this application
+    SECURITY_BLUEPRINT_NAME = "auth"
+    SECURITY_URL_PREFIX = "/auth"
+    SECURITY_REGISTER_URL = "/signup"
+    SECURITY_CHANGE_URL = "/password"
+    SECURITY_RESET_URL = "/reset"
+    SECURITY_CONFIRM_URL = "/confirm"
+    SECURITY_VERIFY_URL = "/verify"
+    SECURITY_CHANGE_EMAIL_URL = "/change-email"
+    SECURITY_POST_CHANGE_VIEW = "account.show"
+    SECURITY_POST_RESET_VIEW = "auth.login"
+    SECURITY_REGISTERABLE = True
+    SECURITY_CHANGEABLE = True
+    SECURITY_LOGIN_WITHOUT_CONFIRMATION = True
+    SECURITY_PASSWORD_CONFIRM_REQUIRED = False
+    SECURITY_PASSWORD_LENGTH_MIN = 8
+    SECURITY_PASSWORD_HASH = "argon2"
+    SECURITY_PASSWORD_SINGLE_HASH = {"argon2", "plaintext"}  # argon2 carries its own salt
+    SECURITY_PASSWORD_SCHEMES = ["argon2", "plaintext"]
+    SECURITY_DEPRECATED_PASSWORD_SCHEMES = ["plaintext"]
+    SECURITY_PASSWORD_NORMALIZE_FORM = "NFKC"
+    SECURITY_INPUT_NORMALIZE_FORM = "NFKC"  # keeps Hangul syllables whole
+    SECURITY_EMAIL_VALIDATOR_ARGS = {
+        "check_deliverability": False,  # offline machines ask no DNS
+        "globally_deliverable": False,  # me@lab.local is a fine address on one's own network
+    }
+    SECURITY_DATETIME_FACTORY = staticmethod(aware_utcnow)
+    SECURITY_API_ENABLED_METHODS = ["session"]
+    SECURITY_LOGOUT_METHODS = ["POST"]
+    SECURITY_LOGOUT_CSRF = True
+    SECURITY_CLI_USERS_NAME = False  # apps/cli/users.py is ours
+    SECURITY_CLI_ROLES_NAME = False
+    SECURITY_STATIC_FOLDER = None
+    SECURITY_STATIC_FOLDER_URL = None
+    SECURITY_I18N_DIRNAME = [str(ROOT / "apps" / "translations"), "builtin"]
+
+
+class Local(Base):
+    """One machine, nothing to install: SQLite and files in the instance folder."""
+
+    SQLALCHEMY_DATABASE_URI = "sqlite:///sightbox.sqlite"  # relative to the instance folder
+
+
+class Testing(Base):
+    """Hermetic: ignores the environment; tests give a temporary instance folder."""
+
+    TESTING = True
+    SECRET_KEY = "testing-only"
+    SQLALCHEMY_DATABASE_URI = "sqlite:///testing.sqlite"
+    WTF_CSRF_ENABLED = False
+    RATELIMIT_ENABLED = False
+    ENGINE = "fake"
+    QUEUE = "inline"
+    LOG_LEVEL = "WARNING"
+    SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS = {
+        "argon2__time_cost": 1,
+        "argon2__memory_cost": 64,
+        "argon2__parallelism": 1,
+    }
+
+
+class Production(Base):
+    """Behind TLS. Refuses to start until the required settings are given."""
+
+    SESSION_COOKIE_SECURE = True
+    REMEMBER_COOKIE_SECURE = True
+    PREFERRED_URL_SCHEME = "https"
+
+
+config: dict[str, type[Base]] = {"local": Local, "testing": Testing, "production": Production}
+
+REQUIRED = ("SECRET_KEY", "SQLALCHEMY_DATABASE_URI")
+
+
+def instance_path(key: str, overrides: dict[str, Any]) -> str:
+    """The folder of local data: override, then SIGHTBOX_INSTANCE_PATH, then instance/."""
+    given = overrides.pop("INSTANCE_PATH", None)
+    if given is None and key != "testing":
+        given = os.environ.get("SIGHTBOX_INSTANCE_PATH")
+    path = Path(given) if given else ROOT / "instance"
+    return str(path.expanduser().resolve())
+
+
+def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
+    """Fill ``app.config``: class, then ``SIGHTBOX_*`` environment, then ``overrides``.
+
+    Raises:
+        ConfigError: unknown key, or a required setting is missing; the text says which.
+    """
+    if key not in config:
+        raise ConfigError(
+            f"Unknown configuration {key!r}; use one of {', '.join(config)}. "
+            "SIGHTBOX_CONFIG or the argument of create_app chooses it."
+        )
+    app.config.from_object(config[key])
+    if key != "testing":  # a developer's shell must not change what the tests run on
+        app.config.from_prefixed_env("SIGHTBOX")
+    app.config.from_mapping(overrides)
+    app.config["CONFIG_KEY"] = key
+    Path(app.instance_path).mkdir(parents=True, exist_ok=True)
+    if key == "local" and not app.config["SECRET_KEY"]:
+        app.config["SECRET_KEY"] = _local_secret(Path(app.instance_path) / "secret_key")
+    missing = [name for name in REQUIRED if not app.config[name]]
+    if missing:
+        names = ", ".join(f"SIGHTBOX_{name}" for name in missing)
+        raise ConfigError(f"Set {names} before starting; docs/settings.md says how.")
+    if app.config["STORAGE_ROOT"] is None:
+        app.config["STORAGE_ROOT"] = str(Path(app.instance_path) / "blobs")
+    _derive_mail(app)
+
+
+def _derive_mail(app: Flask) -> None:
+    """Everything that needs to send mail is on exactly when there is a server to send it."""
+    has_mail = bool(app.config["MAIL_SERVER"])
+    for feature in ("RECOVERABLE", "CONFIRMABLE", "CHANGE_EMAIL"):
+        app.config.setdefault(f"SECURITY_{feature}", has_mail)
+    for notice in ("REGISTER", "PASSWORD_CHANGE", "PASSWORD_RESET", "PASSWORD_RESET_NOTICE"):
+        app.config.setdefault(f"SECURITY_SEND_{notice}_EMAIL", has_mail)
+
+
+def _local_secret(path: Path) -> str:
+    """The secret key of this installation, made once and readable by its owner alone."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secret := secrets.token_hex(32))
+    return secret

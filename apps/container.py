@@ -1,0 +1,102 @@
+"""The one place that picks storage, queue and engine from the configuration."""
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from apps.errors import ConfigError
+from apps.extensions import db
+from apps.jobs import Queue
+from apps.jobs.inline import InlineQueue
+from apps.jobs.thread import ThreadQueue
+from apps.services.accounts import AccountService
+from apps.services.detections import DetectionRequests, DetectionService
+from apps.services.image_admin import ImageAdminService
+from apps.services.images import ImageService, Limits
+from apps.services.tags import TagService
+from apps.storage import Storage
+from apps.storage.local import LocalStorage
+from apps.vision.engine import TorchEngine
+from apps.vision.fake import FakeEngine
+from apps.vision.types import Engine
+from apps.vision.zoo.registry import DetectorSpec, get_detector
+
+EXTENSION = "sightbox"
+
+
+@dataclass(frozen=True)
+class Container:
+    """Every service of one application."""
+
+    storage: Storage
+    queue: Queue
+    detector: DetectorSpec
+    images: ImageService
+    image_admin: ImageAdminService
+    detections: DetectionService
+    requests: DetectionRequests
+    tags: TagService
+    accounts: AccountService
+
+
+def init_app(app: Flask) -> None:
+    """Choose every adapter once; nothing else reads these keys."""
+    storage = _storage(app)
+    detector = get_detector(app.config["DETECTOR"])
+    tags = TagService(db.session)
+    detections = DetectionService(db.session, storage, _engine(app, detector), tags)
+    queue = _queue(app, detections)
+    limits = Limits(
+        file_bytes=app.config["MAX_FILE_BYTES"],
+        image_pixels=app.config["MAX_IMAGE_PIXELS"],
+        quota_bytes=app.config["USER_QUOTA_BYTES"],
+    )
+    app.extensions[EXTENSION] = Container(
+        storage=storage,
+        queue=queue,
+        detector=detector,
+        images=ImageService(db.session, storage, queue, limits),
+        image_admin=ImageAdminService(db.session, tags),
+        detections=detections,
+        requests=DetectionRequests(db.session, queue),
+        tags=tags,
+        accounts=AccountService(db.session, storage),
+    )
+
+
+def services(app: Flask | None = None) -> Container:
+    """The services of ``app``, by default the current one."""
+    container: Container = (app or current_app).extensions[EXTENSION]
+    return container
+
+
+def _storage(app: Flask) -> Storage:
+    if app.config["STORAGE"] == "local":
+        return LocalStorage(app.config["STORAGE_ROOT"])
+    raise _unknown("STORAGE", app, "local")
+
+
+def _engine(app: Flask, detector: DetectorSpec) -> Engine:
+    if app.config["ENGINE"] == "torch":
+        return TorchEngine(detector, app.config["DEVICE"])
+    if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
+        return FakeEngine()
+    raise _unknown("ENGINE", app, "torch")
+
+
+def _queue(app: Flask, detections: DetectionService) -> Queue:
+    if app.config["QUEUE"] == "thread":
+        return ThreadQueue(
+            run=detections.run,
+            next_job=detections.next_queued,
+            recover=detections.recover,
+            context=app.app_context,
+            poll=app.config["QUEUE_POLL_SECONDS"],
+        )
+    if app.config["QUEUE"] == "inline":
+        return InlineQueue(detections.run)
+    raise _unknown("QUEUE", app, "thread, inline")
+
+
+def _unknown(key: str, app: Flask, known: str) -> ConfigError:
+    return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {known}.")

@@ -1,0 +1,1 @@
+"""The gallery, uploads and the page of a picture."""

@@ -1,0 +1,276 @@
+"""Gallery, upload, picture page and their files. Each view: form, service call, answer."""
+
+import io
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    send_file,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext, ngettext
+from flask_login import current_user, login_required
+
+from apps.container import services
+from apps.detector.forms import PlainForm, TagForm, UploadForm
+from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
+from apps.errors import AppError
+from apps.i18n import error_text
+from apps.models import Image
+from apps.services.images import Outcome, StoredFile
+from apps.vision.decode import decode
+from apps.vision.draw import annotate, encode_jpeg
+from apps.vision.zoo.registry import detectors, get_detector
+from apps.web import paginate, wants_json
+
+bp = Blueprint("detector", __name__, template_folder="templates")
+
+
+# -- gallery -------------------------------------------------------------------------------
+
+
+@bp.get("/")
+def index() -> ResponseReturnValue:
+    if not current_user.is_authenticated:
+        return render_template("detector/welcome.html", detector=services().detector)
+    return _gallery()
+
+
+@bp.get("/images/search")
+@login_required
+def search() -> ResponseReturnValue:
+    return _gallery(request.args.get("search", "").replace("\0", "").strip())
+
+
+def _gallery(tag: str = "") -> ResponseReturnValue:
+    user_id = current_user.id
+    query = services().images.gallery_query(user_id, tag)
+    return render_template(
+        "detector/index.html",
+        page=paginate(query, current_app.config["GALLERY_PAGE_SIZE"]),
+        search=tag,
+        chips=services().tags.counts(user_id),
+        waiting=services().images.waiting(user_id),
+        detector=services().detector,
+        form=UploadForm(),
+    )
+
+
+@bp.get("/images/status")
+@login_required
+def statuses() -> ResponseReturnValue:
+    """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
+    ids = [int(text) for text in request.args.getlist("id")[:200] if text.isdecimal()][:200]
+    ids = [number for number in ids if number < 2**31]
+    found = services().images.statuses(current_user.id, ids)
+    waiting = services().images.waiting(current_user.id)
+    return jsonify(
+        statuses={str(image_id): status.value for image_id, status in found.items()},
+        waiting=waiting,
+        waiting_text=waiting_text(waiting),
+    )
+
+
+@bp.app_template_global()
+def waiting_text(count: int) -> str:
+    """How much detection is still to come, for the gallery's banner."""
+    return ngettext(
+        "%(num)s picture is waiting for detection.",
+        "%(num)s pictures are waiting for detection.",
+        count,
+    )
+
+
+# -- upload --------------------------------------------------------------------------------
+
+
+@bp.route("/upload", methods=["GET", "POST"])
+@login_required
+def upload() -> ResponseReturnValue:
+    form = UploadForm()
+    if not form.validate_on_submit():
+        status = 422 if form.is_submitted() else 200
+        if wants_json():
+            return jsonify(error={"code": "no_file", "message": form.image.errors[0]}), status
+        return render_template("detector/upload.html", form=form), status
+    files = [(file.filename, file.stream) for file in form.image.data]
+    outcomes = services().images.upload_many(current_user.id, files)
+    return _upload_answer(form, outcomes)
+
+
+def _upload_answer(form: UploadForm, outcomes: list[Outcome]) -> ResponseReturnValue:
+    """All good: on to the pictures. Some refused: the page says which and why."""
+    good = [outcome.image for outcome in outcomes if outcome.image is not None]
+    status = 201 if good else 422
+    if wants_json():
+        return jsonify(results=[outcome_json(outcome) for outcome in outcomes]), status
+    if len(good) < len(outcomes):
+        page = render_template(
+            "detector/upload.html", form=form, outcomes=outcomes, error_text=error_text
+        )
+        return page, 200 if good else 422
+    if len(good) == 1:
+        return redirect(url_for("detector.show", image_id=good[0].id), 303)
+    flash(gettext("%(count)s pictures uploaded.", count=len(good)), "success")
+    return redirect(url_for("detector.index"), 303)
+
+
+# -- one picture ---------------------------------------------------------------------------
+
+
+@bp.get("/images/<int:image_id>")
+@login_required
+def show(image_id: int) -> ResponseReturnValue:
+    image = services().images.get_owned(current_user.id, image_id)
+    newer, older = services().images.neighbours(image)
+    return render_template(
+        "detector/show.html",
+        newer=newer,
+        older=older,
+        known_tags=services().tags.names_of(current_user.id),
+        tag_form=TagForm(),
+        **_result_context(image),
+    )
+
+
+@bp.get("/images/<int:image_id>/result")
+@login_required
+def result(image_id: int) -> ResponseReturnValue:
+    """The part of the page that its script asks for again while the picture is waiting."""
+    image = services().images.get_owned(current_user.id, image_id)
+    return render_template(
+        "detector/_result.html", tag_form=TagForm(), **_result_context(image)
+    )
+
+
+def _result_context(image: Image) -> dict[str, object]:
+    threshold = threshold_of(request.args, current_user.threshold)
+    return {
+        "image": image,
+        "threshold": threshold,
+        "shown": [box for box in image.detections if box.score >= threshold],
+    }
+
+
+@bp.get("/images/<int:image_id>/card")
+@login_required
+def card(image_id: int) -> ResponseReturnValue:
+    """One tile of the gallery, asked for again when its detection has ended."""
+    image = services().images.get_owned(current_user.id, image_id)
+    return render_template("detector/_card.html", image=image)
+
+
+@bp.post("/detect/<int:image_id>")
+@login_required
+def detect(image_id: int) -> ResponseReturnValue:
+    services().requests.again(image_id, owner_id=current_user.id)
+    return redirect(url_for("detector.show", image_id=image_id), 303)
+
+
+@bp.route("/images/delete/<int:image_id>", methods=["GET", "POST"])
+@login_required
+def delete(image_id: int) -> ResponseReturnValue:
+    image = services().images.get_owned(current_user.id, image_id)
+    form = PlainForm()
+    if not form.validate_on_submit():
+        return render_template("detector/delete.html", image=image, form=form)
+    title = image.title
+    services().images.delete_owned(current_user.id, image_id)
+    flash(gettext("“%(title)s” is deleted.", title=title), "success")
+    return redirect(url_for("detector.index"), 303)
+
+
+@bp.post("/images/<int:image_id>/tags")
+@login_required
+def add_tag(image_id: int) -> ResponseReturnValue:
+    services().images.get_owned(current_user.id, image_id)  # another's picture: 404 before all else
+    form = TagForm()
+    try:
+        services().tags.add(current_user.id, image_id, form.name.data or "")
+    except AppError as error:
+        if error.status == 404:
+            raise
+        flash(error_text(error), "error")
+    return redirect(url_for("detector.show", image_id=image_id, _anchor="tags"), 303)
+
+
+@bp.post("/images/<int:image_id>/tags/<int:tag_id>/delete")
+@login_required
+def remove_tag(image_id: int, tag_id: int) -> ResponseReturnValue:
+    services().tags.remove(current_user.id, image_id, tag_id)
+    return redirect(url_for("detector.show", image_id=image_id, _anchor="tags"), 303)
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+@bp.get("/images/<filename>")
+@login_required
+def file(filename: str) -> ResponseReturnValue:
+    """A stored file for its owner. ``?download=1`` saves it under its own name."""
+    stored = services().images.open_file(filename, current_user.id)
+    return send_stored(stored, attachment=bool(request.args.get("download")))
+
+
+def send_stored(stored: StoredFile, *, attachment: bool) -> Response:
+    """``stored`` as a private answer that a cache must ask about before using it again."""
+    response = send_file(
+        stored.stream,
+        mimetype=stored.media_type,
+        etag=stored.etag,
+        as_attachment=attachment,
+        download_name=stored.download_name,
+        max_age=None,
+    )
+    if response.status_code == 200:
+        response.content_length = stored.size
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response
+
+
+@bp.get("/images/<int:image_id>/annotated")
+@login_required
+def annotated(image_id: int) -> ResponseReturnValue:
+    """The picture with the boxes at and above the threshold drawn in, as JPEG."""
+    image = services().images.get_owned(current_user.id, image_id)
+    threshold = threshold_of(request.args, current_user.threshold)
+    picture = decode(services().images.read_original(image)).picture
+    drawn = encode_jpeg(annotate(picture, boxes_of(image, threshold)))
+    name = f"{image.title.rsplit('.', 1)[0]}-boxes.jpg"
+    return send_file(io.BytesIO(drawn), "image/jpeg", as_attachment=True, download_name=name)
+
+
+@bp.get("/images/<int:image_id>/boxes.json")
+@login_required
+def boxes(image_id: int) -> ResponseReturnValue:
+    """Every stored box as JSON; ``?threshold=0.5`` keeps those at and above it."""
+    image = services().images.get_owned(current_user.id, image_id)
+    response = jsonify(picture_json(image, threshold_of(request.args, 0.0)))
+    name = f"{image.title.rsplit('.', 1)[0]}-boxes.json"
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    return response
+
+
+# -- models --------------------------------------------------------------------------------
+
+
+@bp.get("/models")
+def models() -> ResponseReturnValue:
+    return render_template(
+        "detector/models.html", specs=detectors(), default=services().detector
+    )
+
+
+@bp.get("/models/<name>")
+def model(name: str) -> ResponseReturnValue:
+    return render_template(
+        "detector/model.html", spec=get_detector(name), default=services().detector
+    )

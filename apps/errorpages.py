@@ -1,0 +1,95 @@
+"""Errors to pages, or to JSON for those who ask for it."""
+
+import logging
+from typing import Any
+
+from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask_babel import gettext
+from flask_limiter.errors import RateLimitExceeded
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import IntegrityError
+from werkzeug.exceptions import HTTPException
+
+from apps.errors import AppError, Conflict, N_
+from apps.extensions import db
+from apps.i18n import error_text
+from apps.web import wants_json
+
+logger = logging.getLogger(__name__)
+
+# What happened, and what to do next; every other status uses Werkzeug's own words.
+TEXTS: dict[int, str] = {
+    400: N_("The request could not be understood. Go back and try again."),
+    403: N_("This page is for administrators only."),
+    404: N_("There is nothing at this address, or it is not yours."),
+    405: N_("This address does not answer this kind of request."),
+    413: N_("The upload is too large. Send fewer or smaller files at once."),
+    429: N_("Too many tries in a short time. Wait a minute and try again."),
+    500: N_("Something went wrong on the server. Its log has the details; try again in a moment."),
+}
+STALE_FORM = N_(
+    "The form is no longer valid, because you logged in or out meanwhile or cookies are off. "
+    "Load the page again and send it once more."
+)
+
+
+def init_app(app: Flask) -> None:
+    """Register one handler for each kind of error."""
+    app.register_error_handler(AppError, _app_error)
+    app.register_error_handler(CSRFError, _csrf_error)
+    app.register_error_handler(RateLimitExceeded, _rate_limited)
+    app.register_error_handler(IntegrityError, _integrity_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(500, _crash)
+
+
+def _app_error(error: AppError) -> Response:
+    db.session.rollback()
+    return _answer(error.status, error_text(error), error.code)
+
+
+def _csrf_error(error: CSRFError) -> Response:
+    return _answer(400, gettext(STALE_FORM), "csrf")
+
+
+def _rate_limited(error: RateLimitExceeded) -> Response:
+    response = _answer(429, gettext(TEXTS[429]), "rate_limited")
+    response.headers.setdefault("Retry-After", str(error.limit.limit.get_expiry()))
+    return response
+
+
+def _integrity_error(error: IntegrityError) -> Response:
+    """Two requests wanted the same name at the same moment; the checks before both passed."""
+    logger.warning("integrity error path=%s error=%s", request.path, error.orig)
+    return _app_error(
+        Conflict(N_("Somebody else changed the same thing meanwhile. Go back and try again."))
+    )
+
+
+def _http_error(error: HTTPException) -> Response:
+    if error.code is None or error.code < 400:  # a redirect
+        return make_response(error.get_response())
+    text = TEXTS.get(error.code)
+    response = _answer(error.code, gettext(text) if text else error.description or "", "http")
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _crash(error: Exception) -> Response:
+    """Flask has logged the traceback; the page says nothing of it."""
+    db.session.rollback()
+    return _answer(500, gettext(TEXTS[500]), "crash")
+
+
+def _answer(status: int, text: str, code: str) -> Response:
+    body: dict[str, Any] = {"error": {"code": code, "message": text, "status": status}}
+    if wants_json():
+        response = jsonify(body)
+    else:
+        response = make_response(
+            render_template("error.html", status=status, message=text)
+        )
+    response.status_code = status
+    return response

@@ -1,0 +1,84 @@
+"""Errors a user may read, each with the HTTP status that it answers.
+
+``message`` is an English message id with ``%(name)s`` placeholders, marked with :func:`N_` so that
+the translation tools find it; it is translated where it is shown, never where it is raised.
+
+    AppError
+    |- ConfigError           the application must not start
+    |- NotFound              404
+    |- Forbidden             403
+    |- Conflict              409
+    |- InvalidInput          422
+    |  |- InvalidImage       a file that is not an acceptable picture
+    |- PayloadTooLarge       413
+    |- DetectionError        the reason a picture's detection failed for good
+       |- WeightsError       weights missing, changed or not plain tensors
+"""
+
+
+def N_(text: str) -> str:
+    """Mark ``text`` for translation without translating it yet."""
+    return text
+
+
+class AppError(Exception):
+    """Base of every error with a text for users."""
+
+    status = 400
+    code = "error"  # stable word for programs, where the text is for people
+
+    def __init__(self, message: str, **params: object) -> None:
+        self.message = message
+        self.params = params
+        super().__init__(message % params if params else message)
+
+
+class ConfigError(AppError):
+    """The application refuses to start; the text says what to set."""
+
+    status = 500
+    code = "config"
+
+
+class NotFound(AppError):
+    status = 404
+    code = "not_found"
+
+
+class Forbidden(AppError):
+    status = 403
+    code = "forbidden"
+
+
+class Conflict(AppError):
+    status = 409
+    code = "conflict"
+
+
+class InvalidInput(AppError):
+    status = 422
+    code = "invalid"
+
+
+class InvalidImage(InvalidInput):
+    """One file of an upload was refused; ``code`` says which rule it broke."""
+
+    def __init__(self, code: str, message: str, **params: object) -> None:
+        super().__init__(message, **params)
+        self.code = code
+
+
+class PayloadTooLarge(AppError):
+    status = 413
+    code = "too_large"
+
+
+class DetectionError(AppError):
+    """Trying again cannot help: the picture is marked failed with this text."""
+
+    status = 500
+    code = "detection"
+
+
+class WeightsError(DetectionError):
+    code = "weights"

@@ -1,0 +1,34 @@
+"""gunicorn's settings: one process, so that the model is loaded once; threads for the pages."""
+
+import os
+from typing import Any
+
+bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '5000')}"
+worker_class = "gthread"
+workers = 1
+threads = int(os.environ.get("SIGHTBOX_THREADS", "8"))
+timeout = 300  # seconds: a slow upload of many pictures is no reason to kill the process
+graceful_timeout = 10
+keepalive = 15
+max_requests = 0
+accesslog = "-" if os.environ.get("SIGHTBOX_ACCESS_LOG") else None
+loglevel = "warning"
+control_socket_disable = True
+
+
+def when_ready(_server: Any) -> None:
+    """Say where it is and what to do next."""
+    print(  # noqa: T201
+        f"\nSightbox is ready: http://{bind}\n"
+        "Open it in a browser and sign up; the first account becomes administrator.\n"
+        "Ctrl-C stops it.\n",
+        flush=True,
+    )
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """Let the picture that is being looked at finish; what waits stays queued in the database."""
+    from apps.container import services
+    from apps.wsgi import app
+
+    services(app).queue.stop(timeout=8)

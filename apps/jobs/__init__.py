@@ -1,0 +1,23 @@
+"""When and where work happens. The rows are the queue; what is here only wakes somebody up."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+Run = Callable[[int], None]  # does the job of one row; doing it twice does nothing more
+Next = Callable[[], int | None]  # the oldest waiting row, if any
+
+
+class Queue(Protocol):
+    """A way to have a job done soon."""
+
+    def enqueue(self, job_id: int) -> None:
+        """Say that the committed row ``job_id`` waits. Losing this call loses nothing."""
+        ...
+
+    def start(self) -> None:
+        """Begin to work, if work happens in this process; again is no error."""
+        ...
+
+    def stop(self, timeout: float) -> None:
+        """Take no further job and wait up to ``timeout`` seconds for the present one."""
+        ...

@@ -1,0 +1,21 @@
+"""Facts kept in the database."""
+
+from apps.models.image import Detection, Image, ImageStatus
+from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource, fold
+from apps.models.types import utcnow
+from apps.models.user import Role, User, new_session_key
+
+__all__ = [
+    "MAX_TAG_LENGTH",
+    "Detection",
+    "Image",
+    "ImageStatus",
+    "ImageTag",
+    "Role",
+    "Tag",
+    "TagSource",
+    "User",
+    "fold",
+    "new_session_key",
+    "utcnow",
+]

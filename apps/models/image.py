@@ -1,0 +1,143 @@
+"""Pictures and what was found in them."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from apps.extensions import Model
+from apps.models.types import UTCDateTime, created, pk, word_enum
+
+if TYPE_CHECKING:
+    from apps.models.tag import ImageTag, Tag
+    from apps.models.user import User
+
+
+class ImageStatus(enum.StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+    @property
+    def settled(self) -> bool:
+        return self in (ImageStatus.DONE, ImageStatus.FAILED)
+
+
+class Image(Model):
+    """One uploaded picture and its place in the queue. The stored original is never changed."""
+
+    __tablename__ = "images"
+    __table_args__ = (
+        CheckConstraint("width > 0 AND height > 0", name="size_positive"),
+        CheckConstraint("bytes > 0", name="bytes_positive"),
+        UniqueConstraint("owner_id", "sha256"),
+        Index(None, "owner_id", "created_at", "id"),
+        Index(None, "status", "created_at"),
+    )
+
+    id: Mapped[pk]
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    title: Mapped[str] = mapped_column(String(120))  # the uploaded file's name, for people
+    key: Mapped[str] = mapped_column(String(32), unique=True)  # stem of the three stored files
+    extension: Mapped[str] = mapped_column(String(8))  # from the sniffed format: "jpg"
+    media_type: Mapped[str] = mapped_column(String(40))
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)  # size of the original
+    width: Mapped[int]  # pixels, upright (after EXIF orientation)
+    height: Mapped[int]
+    status: Mapped[ImageStatus] = mapped_column(
+        word_enum(ImageStatus, "status"), default=ImageStatus.QUEUED
+    )
+    error: Mapped[str | None] = mapped_column(String(300))  # English message id
+    attempts: Mapped[int] = mapped_column(default=0)  # how often it was claimed since queued
+    claimed_by: Mapped[str | None] = mapped_column(String(120))  # "host:pid" of the worker
+    claimed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    model: Mapped[str | None] = mapped_column(String(80))  # made the present boxes
+    duration_ms: Mapped[int | None]  # of that detection, decoding included
+    created_at: Mapped[created]
+    detected_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    # lazy="raise": a page that forgets to ask for a collection fails in a test instead of
+    # sending one query for each picture.
+    owner: Mapped[User] = relationship(back_populates="images", lazy="raise")
+    detections: Mapped[list[Detection]] = relationship(
+        back_populates="image",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="Detection.score.desc(), Detection.id",
+        lazy="raise",
+    )
+    tag_links: Mapped[list[ImageTag]] = relationship(
+        back_populates="image",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        lazy="raise",
+    )
+    tags: Mapped[list[Tag]] = relationship(
+        secondary="image_tags",
+        primaryjoin="and_(Image.id == ImageTag.image_id, ImageTag.source != 'removed')",
+        order_by="Tag.name",
+        viewonly=True,
+        lazy="raise",
+    )
+
+    @property
+    def original_key(self) -> str:
+        return f"original/{self.key}.{self.extension}"
+
+    @property
+    def display_key(self) -> str:
+        return f"display/{self.key}.webp"
+
+    @property
+    def thumbnail_key(self) -> str:
+        return f"thumbnail/{self.key}.webp"
+
+    @property
+    def storage_keys(self) -> tuple[str, str, str]:
+        return self.original_key, self.display_key, self.thumbnail_key
+
+    @property
+    def original_name(self) -> str:
+        """File name in an address, ``/images/<filename>``."""
+        return f"{self.key}.{self.extension}"
+
+    @property
+    def display_name(self) -> str:
+        return f"{self.key}-display.webp"
+
+    @property
+    def thumbnail_name(self) -> str:
+        return f"{self.key}-thumbnail.webp"
+
+
+class Detection(Model):
+    """One box. Every box above the engine's floor is kept, so the slider needs no inference."""
+
+    __tablename__ = "detections"
+    __table_args__ = (
+        CheckConstraint("score BETWEEN 0 AND 1", name="score_range"),
+        CheckConstraint("x1 < x2 AND y1 < y2", name="box_order"),
+    )
+
+    id: Mapped[pk]
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
+    label: Mapped[str] = mapped_column(String(60), index=True)
+    score: Mapped[float]
+    x1: Mapped[float]  # pixels of the upright picture
+    y1: Mapped[float]
+    x2: Mapped[float]
+    y2: Mapped[float]
+    model: Mapped[str] = mapped_column(String(80))
+
+    image: Mapped[Image] = relationship(back_populates="detections", lazy="raise")
+
+    @property
+    def area(self) -> float:
+        """Square pixels."""
+        return (self.x2 - self.x1) * (self.y2 - self.y1)

@@ -1,0 +1,60 @@
+"""Tags, and which picture has which."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from apps.extensions import Model
+from apps.models.types import created, pk, word_enum
+
+if TYPE_CHECKING:
+    from apps.models.image import Image
+
+MAX_TAG_LENGTH = 40
+
+
+class TagSource(enum.StrEnum):
+    MODEL = "model"  # a model found it; replaced by the next detection
+    PERSON = "person"  # a person added it; no model removes it
+    REMOVED = "removed"  # a person took it off; no model brings it back
+
+
+def fold(name: str) -> str:
+    """The spelling by which two tags are the same: "Dog" and "dog"."""
+    return name.casefold()
+
+
+class Tag(Model):
+    """A word for what is in a picture, shared by all accounts; its links are not."""
+
+    __tablename__ = "tags"
+
+    id: Mapped[pk]
+    name: Mapped[str] = mapped_column(String(MAX_TAG_LENGTH), unique=True)
+    folded: Mapped[str] = mapped_column(String(3 * MAX_TAG_LENGTH), unique=True)  # fold(name)
+    created_at: Mapped[created]
+
+    links: Mapped[list[ImageTag]] = relationship(
+        back_populates="tag", cascade="all, delete-orphan", passive_deletes=True, lazy="raise"
+    )
+
+
+class ImageTag(Model):
+    """A tag on a picture and who put it there."""
+
+    __tablename__ = "image_tags"
+
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True
+    )
+    tag_id: Mapped[int] = mapped_column(
+        ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    source: Mapped[TagSource] = mapped_column(word_enum(TagSource, "source"))
+
+    image: Mapped[Image] = relationship(back_populates="tag_links", lazy="raise")
+    tag: Mapped[Tag] = relationship(back_populates="links", lazy="raise")

@@ -1,0 +1,281 @@
+"""Tags: a person's, a model's, and the list that administrators keep."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, aliased, scoped_session
+
+from apps.errors import Conflict, InvalidInput, N_, NotFound
+from apps.models import MAX_TAG_LENGTH, Detection, Image, ImageTag, Tag, TagSource, fold
+
+VISIBLE = ImageTag.source != TagSource.REMOVED
+_SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class TagCount:
+    name: str
+    count: int
+
+
+def clean_name(text: str) -> str:
+    """One line of NFC text without surrounding space.
+
+    Raises:
+        InvalidInput: empty, too long, or with control characters.
+    """
+    name = _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    if not name:
+        raise InvalidInput(N_("Write a tag first."))
+    if len(name) > MAX_TAG_LENGTH:
+        raise InvalidInput(
+            N_("A tag has at most %(limit)s characters."), limit=MAX_TAG_LENGTH
+        )
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):
+        raise InvalidInput(N_("A tag cannot hold control characters."))
+    return name
+
+
+@dataclass(frozen=True)
+class TagService:
+    session: scoped_session[Session]
+
+    def add(self, owner_id: int, image_id: int, text: str) -> Tag:
+        """Put a person's tag on a picture of theirs; again is no error.
+
+        Raises:
+            NotFound: no such picture of this owner.
+            InvalidInput: not a usable tag.
+        """
+        name = clean_name(text)
+        self._require_owned(owner_id, image_id)
+        tag = self.ensure(name)
+        link = self.session.get(ImageTag, (image_id, tag.id))
+        if link is None:
+            self.session.add(ImageTag(image_id=image_id, tag_id=tag.id, source=TagSource.PERSON))
+        else:
+            link.source = TagSource.PERSON
+        self.session.commit()
+        return tag
+
+    def remove(self, owner_id: int, image_id: int, tag_id: int) -> None:
+        """Take a tag off a picture. A model's tag stays off when it is detected again.
+
+        Raises:
+            NotFound: no such picture of this owner, or it has no such tag.
+        """
+        self._require_owned(owner_id, image_id)
+        link = self.session.get(ImageTag, (image_id, tag_id))
+        if link is None or link.source is TagSource.REMOVED:
+            raise NotFound(N_("The picture does not have this tag."))
+        tag = self.session.get_one(Tag, tag_id)
+        if self._found_by_model(image_id, tag.name):
+            link.source = TagSource.REMOVED
+        else:
+            self.session.delete(link)
+        self.session.commit()
+
+    def ensure(self, name: str) -> Tag:
+        """The tag spelled like ``name``, made if missing; two callers get the same one."""
+        query = select(Tag).where(Tag.folded == fold(name))
+        tag = self.session.scalar(query)
+        if tag is None:
+            try:
+                with self.session.begin_nested():
+                    tag = Tag(name=name, folded=fold(name))
+                    self.session.add(tag)
+            except IntegrityError:  # another worker was faster
+                tag = self.session.scalars(query).one()
+        return tag
+
+    def set_model_tags(self, image_id: int, labels: Iterable[str]) -> None:
+        """Replace the model's tags of a picture; what a person added or removed stays.
+
+        Does not commit: it is a part of recording a detection.
+        """
+        wanted = {self.ensure(label).id for label in sorted(set(labels))}
+        links = self.session.scalars(select(ImageTag).where(ImageTag.image_id == image_id)).all()
+        for link in links:
+            if link.source is TagSource.MODEL and link.tag_id not in wanted:
+                self.session.delete(link)
+        for tag_id in wanted - {link.tag_id for link in links}:
+            self.session.add(ImageTag(image_id=image_id, tag_id=tag_id, source=TagSource.MODEL))
+
+    def retag(self, owner_id: int, threshold: float) -> None:
+        """Make the model's tags of every picture of an owner follow a new threshold.
+
+        The stored boxes say it all; no inference is needed. Commits.
+        """
+        mine = select(Image.id).where(Image.owner_id == owner_id)
+        labels = self.session.scalars(
+            select(Detection.label).where(Detection.image_id.in_(mine)).distinct()
+        )
+        tag_of = {label: self.ensure(label).id for label in labels}
+        self.session.execute(
+            delete(ImageTag).where(
+                ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL
+            )
+        )
+        kept = set(
+            self.session.execute(
+                select(ImageTag.image_id, ImageTag.tag_id).where(ImageTag.image_id.in_(mine))
+            ).tuples()
+        )
+        found = self.session.execute(
+            select(Detection.image_id, Detection.label)
+            .where(Detection.image_id.in_(mine), Detection.score >= threshold)
+            .distinct()
+        ).tuples()
+        pairs = {(image_id, tag_of[label]) for image_id, label in found} - kept
+        self.session.add_all(
+            ImageTag(image_id=image_id, tag_id=tag_id, source=TagSource.MODEL)
+            for image_id, tag_id in sorted(pairs)
+        )
+        self.session.commit()
+
+    def counts(self, owner_id: int, limit: int = 30) -> list[TagCount]:
+        """The owner's most used tags and on how many of their pictures each is."""
+        number = func.count(ImageTag.image_id)
+        rows = self.session.execute(
+            select(Tag.name, number)
+            .join(ImageTag, ImageTag.tag_id == Tag.id)
+            .join(Image, Image.id == ImageTag.image_id)
+            .where(Image.owner_id == owner_id, VISIBLE)
+            .group_by(Tag.id, Tag.name)
+            .order_by(number.desc(), Tag.name)
+            .limit(limit)
+        )
+        return [TagCount(name, count) for name, count in rows]
+
+    def names_of(self, owner_id: int) -> list[str]:
+        """Every tag on the owner's pictures, for completion while typing."""
+        query = (
+            select(Tag.name)
+            .join(ImageTag, ImageTag.tag_id == Tag.id)
+            .join(Image, Image.id == ImageTag.image_id)
+            .where(Image.owner_id == owner_id, VISIBLE)
+            .distinct()
+            .order_by(Tag.name)
+        )
+        return list(self.session.scalars(query))
+
+    # -- for administrators ----------------------------------------------------------------
+
+    def all_query(self, search: str = "", sort: str = "name") -> Select[tuple[Tag, int]]:
+        """Rows (tag, number of pictures)."""
+        number = func.count(ImageTag.image_id).filter(VISIBLE)
+        query = select(Tag, number.label("pictures")).outerjoin(Tag.links).group_by(Tag.id)
+        if search:
+            query = query.where(Tag.folded.contains(fold(search), autoescape=True))
+        order = {
+            "name": (Tag.folded.asc(),),
+            "-name": (Tag.folded.desc(),),
+            "pictures": (number.asc(), Tag.folded.asc()),
+            "-pictures": (number.desc(), Tag.folded.asc()),
+            "created": (Tag.created_at.asc(), Tag.id.asc()),
+            "-created": (Tag.created_at.desc(), Tag.id.desc()),
+        }
+        return query.order_by(*order.get(sort, order["name"]))
+
+    def get(self, tag_id: int) -> Tag:
+        tag = self.session.get(Tag, tag_id)
+        if tag is None:
+            raise NotFound(N_("There is no such tag."))
+        return tag
+
+    def find(self, text: str) -> Tag | None:
+        """The tag spelled like ``text``, if there is one."""
+        return self._spelled_like(clean_name(text))
+
+    def several(self, tag_ids: Iterable[int]) -> list[tuple[Tag, int]]:
+        """(tag, number of pictures) of those of ``tag_ids`` that exist, by name."""
+        query = self.all_query().where(Tag.id.in_(list(tag_ids)))
+        return [(tag, pictures) for tag, pictures in self.session.execute(query)]
+
+    def picture_count(self, tag_id: int) -> int:
+        query = select(func.count()).where(ImageTag.tag_id == tag_id, VISIBLE)
+        return self.session.scalar(query) or 0
+
+    def create(self, text: str) -> Tag:
+        """Raises Conflict if the tag exists, InvalidInput if it is not usable."""
+        name = clean_name(text)
+        if self._spelled_like(name) is not None:
+            raise Conflict(N_("The tag “%(name)s” exists already."), name=name)
+        tag = self.ensure(name)
+        self.session.commit()
+        return tag
+
+    def rename(self, tag_id: int, text: str, *, merge: bool = False) -> Tag:
+        """Rename a tag; onto an existing one only with ``merge``, which joins the two.
+
+        Raises:
+            Conflict: another tag has this name and ``merge`` is false.
+        """
+        name = clean_name(text)
+        tag = self.get(tag_id)
+        other = self._spelled_like(name)
+        if other is not None and other.id != tag.id:
+            if not merge:
+                raise Conflict(N_("The tag “%(name)s” exists already."), name=other.name)
+            self._merge(tag, other)
+            return other
+        tag.name, tag.folded = name, fold(name)
+        self.session.commit()
+        return tag
+
+    def delete(self, tag_ids: Iterable[int]) -> int:
+        """Remove tags from the list and from every picture; the number that existed."""
+        found = self.session.scalars(
+            delete(Tag).where(Tag.id.in_(list(tag_ids))).returning(Tag.id)
+        ).all()
+        self.session.commit()
+        return len(found)
+
+    def _merge(self, tag: Tag, into: Tag) -> None:
+        """Move every link of ``tag``; where both tags have one, the stronger word stays.
+
+        A person who added either tag wins, then one who took either off, then the model.
+        """
+        both = (tag.id, into.id)
+        for source, yielding in (
+            (TagSource.REMOVED, (TagSource.MODEL,)),
+            (TagSource.PERSON, (TagSource.MODEL, TagSource.REMOVED)),
+        ):
+            link = aliased(ImageTag)
+            images = select(link.image_id).where(link.tag_id.in_(both), link.source == source)
+            self.session.execute(
+                update(ImageTag)
+                .where(
+                    ImageTag.tag_id.in_(both),
+                    ImageTag.source.in_(yielding),
+                    ImageTag.image_id.in_(images),
+                )
+                .values(source=source)
+            )
+        there = select(ImageTag.image_id).where(ImageTag.tag_id == into.id)
+        self.session.execute(
+            delete(ImageTag).where(ImageTag.tag_id == tag.id, ImageTag.image_id.in_(there))
+        )
+        self.session.execute(
+            update(ImageTag).where(ImageTag.tag_id == tag.id).values(tag_id=into.id)
+        )
+        self.session.execute(delete(Tag).where(Tag.id == tag.id))
+        self.session.commit()
+
+    def _spelled_like(self, name: str) -> Tag | None:
+        return self.session.scalar(select(Tag).where(Tag.folded == fold(name)))
+
+    def _require_owned(self, owner_id: int, image_id: int) -> None:
+        query = select(Image.id).where(Image.id == image_id, Image.owner_id == owner_id)
+        if self.session.scalar(query) is None:
+            raise NotFound(N_("There is no such picture."))
+
+    def _found_by_model(self, image_id: int, name: str) -> bool:
+        labels = self.session.scalars(
+            select(Detection.label).where(Detection.image_id == image_id).distinct()
+        )
+        return fold(name) in {fold(label) for label in labels}

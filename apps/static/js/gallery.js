@@ -1,0 +1,39 @@
+// Follows waiting pictures: each tile is fetched again when its detection has ended.
+
+const POLL_MS = 1500;
+const banner = document.querySelector("[data-waiting]");
+
+const waitingTiles = () =>
+  [...document.querySelectorAll("[data-tiles] [data-image]")].filter((tile) => !["done", "failed"].includes(tile.dataset.status));
+
+async function refreshTile(tile) {
+  const answer = await fetch(tile.dataset.cardUrl);
+  if (!answer.ok) return;
+  const fresh = document.createElement("template");
+  fresh.innerHTML = await answer.text();
+  tile.replaceWith(fresh.content.querySelector("[data-image]"));
+}
+
+async function poll() {
+  const tiles = waitingTiles();
+  const query = new URLSearchParams(tiles.slice(0, 200).map((tile) => ["id", tile.dataset.image]));
+  const answer = await fetch(`${banner.dataset.statusUrl}?${query}`, { headers: { Accept: "application/json" } });
+  if (!answer.ok) return answer.status < 500;
+  const state = await answer.json();
+  await Promise.all(
+    tiles.filter((tile) => state.statuses[tile.dataset.image] !== tile.dataset.status).map(refreshTile),
+  );
+  banner.hidden = state.waiting === 0;
+  banner.querySelector("[data-waiting-text]").textContent = state.waiting_text;
+  return state.waiting === 0;
+}
+
+async function follow() {
+  for (let done = false; !done; ) {
+    await new Promise((resume) => setTimeout(resume, POLL_MS));
+    if (document.hidden) continue;
+    done = await poll().catch(() => false); // the server may be away for a moment
+  }
+}
+
+if (banner && !banner.hidden) follow();

@@ -1,0 +1,1 @@
+"""The models this application knows, one file an architecture."""

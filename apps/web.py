@@ -1,0 +1,138 @@
+"""What every page shares: safe redirects, paging, preferences, security headers."""
+
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from flask import Flask, Response, abort, current_app, request, url_for
+from flask_login import current_user
+from flask_sqlalchemy.pagination import Pagination
+from sqlalchemy import Select, func, select
+
+from apps.container import services
+from apps.extensions import db
+from apps.vision.colors import color_index, color_of, text_on
+from apps.vision.decode import ACCEPTED
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",  # data: for the icons inside Bootstrap's style sheet
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+THEME_COOKIE = "sightbox_theme"
+THEMES = ("auto", "light", "dark")
+YEAR = 365 * 24 * 3600  # seconds
+
+
+def init_app(app: Flask) -> None:
+    """Headers, template helpers and the start of background work."""
+    app.after_request(_security_headers)
+    app.before_request(_start_queue)
+    app.context_processor(_page_context)
+    app.add_template_filter(megabytes)
+    app.add_template_filter(color_index)
+    app.add_template_filter(color_of)
+    app.add_template_filter(text_on)
+    app.add_template_global(static_url)
+    app.add_template_global(address_with)
+    app.add_template_global(ACCEPTED, "ACCEPTED_FORMATS")  # type: ignore[arg-type]
+
+
+def _start_queue() -> None:
+    """Resume waiting pictures under ``flask run`` too, which has no start-up hook."""
+    services().queue.start()
+
+
+def _security_headers(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "same-origin")
+    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
+    if request.is_secure:
+        headers.setdefault("Strict-Transport-Security", f"max-age={YEAR}")
+    if request.endpoint and not request.endpoint.endswith("static"):
+        headers.setdefault("Cache-Control", "private, no-store")
+    return response
+
+
+def _page_context() -> dict[str, Any]:
+    theme = request.cookies.get(THEME_COOKIE, "auto")
+    return {
+        "theme": theme if theme in THEMES else "auto",
+        "signup_open": current_app.config["SIGNUP_OPEN"],
+        "is_admin": current_user.is_authenticated and current_user.is_admin,
+    }
+
+
+def safe_next(target: str | None) -> str | None:
+    """``target`` if it is a path of this site, else None.
+
+    Browsers read backslashes as slashes and skip control characters, so ``/\\evil`` and
+    ``//evil`` both leave the site.
+    """
+    if not target or not target.startswith("/") or target[1:2] in ("/", "\\"):
+        return None
+    if any(ord(c) < 0x21 for c in target):
+        return None
+    parts = urlsplit(target)
+    return None if parts.netloc or parts.scheme else target
+
+
+def paginate(query: Select[Any], per_page: int, *, scalars: bool = True) -> Pagination:
+    """The page that ``?page=`` names; 404 for one that does not exist.
+
+    Args:
+        scalars: False for a query of several columns, whose items are then rows.
+    """
+    if scalars:
+        return db.paginate(query, per_page=per_page, max_per_page=per_page)
+    page = request.args.get("page", 1, type=int)
+    if page < 1:
+        abort(404)
+    return _RowPagination(select=query, page=page, per_page=per_page, max_per_page=per_page)
+
+
+class _RowPagination(Pagination):
+    """Flask-SQLAlchemy's pagination keeps the first column only; lists here show counts too."""
+
+    def _query_items(self) -> list[Any]:
+        query: Select[Any] = self._query_args["select"]
+        return list(db.session.execute(query.limit(self.per_page).offset(self._query_offset)))
+
+    def _query_count(self) -> int:
+        query: Select[Any] = self._query_args["select"]
+        rows = query.order_by(None).subquery()
+        return db.session.scalar(select(func.count()).select_from(rows)) or 0
+
+
+def megabytes(size: int) -> str:
+    """Bytes as a short text: 3.2 MB."""
+    if size < 2**20:
+        return f"{max(1, round(size / 2**10))} KB" if size else "0 KB"
+    if size < 2**30:
+        return f"{size / 2**20:.1f} MB"
+    return f"{size / 2**30:.1f} GB"
+
+
+def address_with(**changes: object) -> str:
+    """The present address with other query parameters, for page links and column headings."""
+    kept = {name: value for name, value in request.args.items() if name not in changes}
+    given = {name: str(value) for name, value in changes.items() if value is not None}
+    return f"{request.path}?{urlencode(kept | given)}"
+
+
+def static_url(filename: str) -> str:
+    """Address of one of our own static files; browsers ask whether it changed (ETag)."""
+    return url_for("static", filename=filename)
+
+
+def wants_json() -> bool:
+    """Whether the caller is a program or one of our scripts rather than a page load."""
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return best == "application/json" or request.is_json

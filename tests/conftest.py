@@ -1,0 +1,159 @@
+"""Fixtures: a fresh application on real SQLite, people who are logged in, and pictures."""
+
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image as Picture
+from sqlalchemy import event
+
+from apps.app import create_app
+from apps.container import services
+from apps.extensions import db
+from apps.models import Role, User
+
+HASH = "$argon2id$v=19$m=64,t=1,p=1$never$verified"  # hashing is slow and seldom under test
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def make_app(tmp_path) -> Iterator[Callable[..., Flask]]:
+    """make_app(KEY=value) -> an application with an empty database in a folder of its own."""
+    apps = []
+
+    def make_app(**overrides: object) -> Flask:
+        folder = tmp_path / f"instance{len(apps)}"
+        app = create_app("testing", **({"INSTANCE_PATH": str(folder)} | overrides))
+        with app.app_context():
+            db.create_all()
+        apps.append(app)
+        # No context stays open: Flask < 3.2 would lend it to every request of the test, and with
+        # it flask.g, where Flask-Login keeps the user.
+        return app
+
+    yield make_app
+    for app in apps:
+        services(app).queue.stop(timeout=10)
+        with app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+
+
+@pytest.fixture
+def app(make_app) -> Flask:
+    return make_app()
+
+
+@pytest.fixture
+def make_user(app) -> Callable[..., int]:
+    """make_user("ann", role=Role.ADMIN) -> id of an account that exists, made if missing."""
+
+    def make_user(name: str = "ann", password: str | None = None, **values: object) -> int:
+        from flask_security.utils import hash_password
+        from sqlalchemy import select
+
+        with app.app_context():
+            user = db.session.scalar(select(User).where(User.username == name))
+            if user is None:
+                secret = hash_password(password) if password else HASH
+                user = User(username=name, email=f"{name}@example.com", password=secret, **values)
+                db.session.add(user)
+                db.session.commit()
+            return user.id
+
+    return make_user
+
+
+@pytest.fixture
+def client_of(app, make_user) -> Callable[..., FlaskClient]:
+    """client_of("ann") -> a client that is logged in as that account, made if missing."""
+
+    def client_of(name: str = "ann", **values: object) -> FlaskClient:
+        user_id = make_user(name, **values)
+        with app.app_context():
+            key = db.session.get_one(User, user_id).fs_uniquifier
+        client = app.test_client()
+        with client.session_transaction() as session:
+            session["_user_id"] = key
+            session["_fresh"] = True
+        return client
+
+    return client_of
+
+
+@pytest.fixture
+def ann(client_of) -> FlaskClient:
+    return client_of("ann")
+
+
+@pytest.fixture
+def bob(client_of) -> FlaskClient:
+    return client_of("bob")
+
+
+@pytest.fixture
+def admin(client_of) -> FlaskClient:
+    return client_of("root", role=Role.ADMIN)
+
+
+_colors = itertools.count()
+
+
+def picture_bytes(
+    size: tuple[int, int] = (64, 48), format: str = "JPEG", color: object = None, **options: object
+) -> bytes:
+    """A file of one colour; a new one each time, so that no two are the same picture."""
+    if color is None:
+        number = next(_colors)
+        color = (number * 37 % 256, number * 101 % 256, number // 256 % 256)
+    buffer = io.BytesIO()
+    Picture.new("RGB", size, color).save(buffer, format, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def upload() -> Callable[..., int]:
+    """upload(client) -> id of a new picture of the account that is logged in."""
+
+    def upload(client: FlaskClient, data: bytes | None = None, name: str = "cat.jpg") -> int:
+        file = (io.BytesIO(picture_bytes() if data is None else data), name)
+        answer = client.post("/upload", data={"image": [file]})
+        assert answer.status_code == 303, answer.text
+        return int(answer.location.rsplit("/", 1)[1])
+
+    return upload
+
+
+@pytest.fixture
+def count_queries(app) -> Callable[..., object]:
+    """with count_queries() as statements: ... -> the SQL that was sent inside."""
+
+    @contextmanager
+    def counter() -> Iterator[list[str]]:
+        statements: list[str] = []
+
+        def record(_conn, _cursor, statement, *_args) -> None:
+            if not statement.startswith(("BEGIN", "PRAGMA")):
+                statements.append(statement)
+
+        with app.app_context():
+            engine = db.engine
+        event.listen(engine, "before_cursor_execute", record)
+        try:
+            yield statements
+        finally:
+            event.remove(engine, "before_cursor_execute", record)
+
+    return counter
+
+
+def stored_files(app: Flask) -> list[str]:
+    """Every file below the storage folder."""
+    from pathlib import Path
+
+    root = Path(app.config["STORAGE_ROOT"])
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
