@@ -23,6 +23,7 @@ def create_app(config_key: str = "local", **overrides: Any) -> Flask:
     """
     instance = config.instance_path(config_key, overrides)
     app = Flask("apps", instance_path=instance)
+    app.url_map.converters["int"] = web.RowIdConverter
     config.load(app, config_key, overrides)
     logs.init_app(app)
     _init_extensions(app)

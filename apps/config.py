@@ -97,7 +97,7 @@ class Base:
     SECURITY_DATETIME_FACTORY = staticmethod(aware_utcnow)
     SECURITY_API_ENABLED_METHODS = ["session"]
     SECURITY_LOGOUT_METHODS = ["POST"]
-    SECURITY_LOGOUT_CSRF = True
+    SECURITY_RETURN_GENERIC_RESPONSES = True  # a reset form does not tell who has an account
     SECURITY_CLI_USERS_NAME = False  # apps/cli/users.py is ours
     SECURITY_CLI_ROLES_NAME = False
     SECURITY_STATIC_FOLDER = None

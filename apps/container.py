@@ -1,8 +1,10 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from flask import Flask, current_app
+from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
 from apps.extensions import db
@@ -42,9 +44,10 @@ class Container:
 def init_app(app: Flask) -> None:
     """Choose every adapter once; nothing else reads these keys."""
     storage = _storage(app)
+    session = cast("scoped_session[Session]", db.session)
     detector = get_detector(app.config["DETECTOR"])
-    tags = TagService(db.session)
-    detections = DetectionService(db.session, storage, _engine(app, detector), tags)
+    tags = TagService(session)
+    detections = DetectionService(session, storage, _engine(app, detector), tags)
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -55,12 +58,12 @@ def init_app(app: Flask) -> None:
         storage=storage,
         queue=queue,
         detector=detector,
-        images=ImageService(db.session, storage, queue, limits),
-        image_admin=ImageAdminService(db.session, tags),
+        images=ImageService(session, storage, queue, limits),
+        image_admin=ImageAdminService(session, tags),
         detections=detections,
-        requests=DetectionRequests(db.session, queue),
+        requests=DetectionRequests(session, queue),
         tags=tags,
-        accounts=AccountService(db.session, storage),
+        accounts=AccountService(session, storage),
     )
 
 

@@ -10,7 +10,7 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException
 
-from apps.errors import AppError, Conflict, N_
+from apps.errors import N_, AppError, Conflict
 from apps.extensions import db
 from apps.i18n import error_text
 from apps.web import wants_json
@@ -88,8 +88,6 @@ def _answer(status: int, text: str, code: str) -> Response:
     if wants_json():
         response = jsonify(body)
     else:
-        response = make_response(
-            render_template("error.html", status=status, message=text)
-        )
+        response = make_response(render_template("error.html", status=status, message=text))
     response.status_code = status
     return response

@@ -16,7 +16,7 @@ the translation tools find it; it is translated where it is shown, never where i
 """
 
 
-def N_(text: str) -> str:
+def N_(text: str) -> str:  # noqa: N802 (the usual name for this)
     """Mark ``text`` for translation without translating it yet."""
     return text
 

@@ -24,6 +24,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals["LANGUAGES"] = LANGUAGES
     app.jinja_env.globals["current_language"] = current_language
     app.jinja_env.filters["localtime"] = local_time
+    app.jinja_env.filters["stored_text"] = stored_text
 
 
 def choose_language() -> str:
@@ -39,6 +40,15 @@ def choose_language() -> str:
 def current_language() -> str:
     """Language of the page being made, for ``<html lang>``."""
     return str(get_locale() or "en")
+
+
+def stored_text(text: str | None) -> str:
+    """A message id from the database in the language of the page.
+
+    Not ``_()`` in the template: that would take a ``%`` in it for a placeholder, and its angle
+    brackets for HTML.
+    """
+    return gettext(text) if text else ""
 
 
 def local_time(moment: datetime) -> Markup:

@@ -7,9 +7,11 @@ from flask import Flask, Response, abort, current_app, request, url_for
 from flask_login import current_user
 from flask_sqlalchemy.pagination import Pagination
 from sqlalchemy import Select, func, select
+from werkzeug.routing import IntegerConverter, Map
 
 from apps.container import services
-from apps.extensions import db
+from apps.errors import N_, InvalidInput
+from apps.extensions import SAFE_METHODS, db
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
@@ -26,12 +28,14 @@ CONTENT_SECURITY_POLICY = "; ".join(
 THEME_COOKIE = "sightbox_theme"
 THEMES = ("auto", "light", "dark")
 YEAR = 365 * 24 * 3600  # seconds
+MAX_ID = 2**31 - 1  # of an INTEGER column; database drivers crash on larger numbers
 
 
 def init_app(app: Flask) -> None:
     """Headers, template helpers and the start of background work."""
     app.after_request(_security_headers)
     app.before_request(_start_queue)
+    app.before_request(_refuse_odd_json)
     app.context_processor(_page_context)
     app.add_template_filter(megabytes)
     app.add_template_filter(color_index)
@@ -42,9 +46,26 @@ def init_app(app: Flask) -> None:
     app.add_template_global(ACCEPTED, "ACCEPTED_FORMATS")  # type: ignore[arg-type]
 
 
+class RowIdConverter(IntegerConverter):
+    """``<int:…>`` of an address: what no INTEGER column can hold is no address of ours."""
+
+    def __init__(self, map: Map) -> None:  # noqa: A002 (Werkzeug's name)
+        super().__init__(map, max=MAX_ID)
+
+
 def _start_queue() -> None:
     """Resume waiting pictures under ``flask run`` too, which has no start-up hook."""
     services().queue.start()
+
+
+def _refuse_odd_json() -> None:
+    """Forms also read JSON bodies, and expect nothing but texts and booleans in them."""
+    if not request.is_json or request.method in SAFE_METHODS:
+        return
+    body = request.get_json()
+    fields = body.values() if isinstance(body, dict) else [body]
+    if not all(isinstance(value, str | bool) for value in fields):
+        raise InvalidInput(N_("Send the fields of the form as a JSON object of texts."))
 
 
 def _security_headers(response: Response) -> Response:
@@ -84,17 +105,17 @@ def safe_next(target: str | None) -> str | None:
     return None if parts.netloc or parts.scheme else target
 
 
-def paginate(query: Select[Any], per_page: int, *, scalars: bool = True) -> Pagination:
+def paginate(query: Select[*tuple[Any, ...]], per_page: int, *, scalars: bool = True) -> Pagination:
     """The page that ``?page=`` names; 404 for one that does not exist.
 
     Args:
         scalars: False for a query of several columns, whose items are then rows.
     """
-    if scalars:
-        return db.paginate(query, per_page=per_page, max_per_page=per_page)
     page = request.args.get("page", 1, type=int)
-    if page < 1:
+    if not 1 <= page <= MAX_ID // per_page:
         abort(404)
+    if scalars:
+        return db.paginate(query, page=page, per_page=per_page, max_per_page=per_page)
     return _RowPagination(select=query, page=page, per_page=per_page, max_per_page=per_page)
 
 
@@ -102,11 +123,11 @@ class _RowPagination(Pagination):
     """Flask-SQLAlchemy's pagination keeps the first column only; lists here show counts too."""
 
     def _query_items(self) -> list[Any]:
-        query: Select[Any] = self._query_args["select"]
+        query: Select[*tuple[Any, ...]] = self._query_args["select"]
         return list(db.session.execute(query.limit(self.per_page).offset(self._query_offset)))
 
     def _query_count(self) -> int:
-        query: Select[Any] = self._query_args["select"]
+        query: Select[*tuple[Any, ...]] = self._query_args["select"]
         rows = query.order_by(None).subquery()
         return db.session.scalar(select(func.count()).select_from(rows)) or 0
 

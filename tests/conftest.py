@@ -4,20 +4,32 @@ import io
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image as Picture
-from sqlalchemy import event
+from sqlalchemy import event, select
+from werkzeug.test import TestResponse
 
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Role, User
 
-HASH = "$argon2id$v=19$m=64,t=1,p=1$never$verified"  # hashing is slow and seldom under test
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # of every account that make_user makes
+HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+
+
+class Client(FlaskClient):
+    """Reads every answer to its end, as a server would, so that no file stays open."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        kwargs.setdefault("buffered", True)
+        return super().open(*args, **kwargs)
 
 
 @pytest.fixture
@@ -28,6 +40,7 @@ def make_app(tmp_path) -> Iterator[Callable[..., Flask]]:
     def make_app(**overrides: object) -> Flask:
         folder = tmp_path / f"instance{len(apps)}"
         app = create_app("testing", **({"INSTANCE_PATH": str(folder)} | overrides))
+        app.test_client_class = Client
         with app.app_context():
             db.create_all()
         apps.append(app)
@@ -52,15 +65,11 @@ def app(make_app) -> Flask:
 def make_user(app) -> Callable[..., int]:
     """make_user("ann", role=Role.ADMIN) -> id of an account that exists, made if missing."""
 
-    def make_user(name: str = "ann", password: str | None = None, **values: object) -> int:
-        from flask_security.utils import hash_password
-        from sqlalchemy import select
-
+    def make_user(name: str = "ann", **values: object) -> int:
         with app.app_context():
             user = db.session.scalar(select(User).where(User.username == name))
             if user is None:
-                secret = hash_password(password) if password else HASH
-                user = User(username=name, email=f"{name}@example.com", password=secret, **values)
+                user = User(username=name, email=f"{name}@example.com", password=HASH, **values)
                 db.session.add(user)
                 db.session.commit()
             return user.id
@@ -153,7 +162,5 @@ def count_queries(app) -> Callable[..., object]:
 
 def stored_files(app: Flask) -> list[str]:
     """Every file below the storage folder."""
-    from pathlib import Path
-
     root = Path(app.config["STORAGE_ROOT"])
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())

@@ -83,7 +83,12 @@ class LoginForm(BaseLoginForm):
     def validate(self, **kwargs: Any) -> bool:
         self.ifield = self.email  # Flask-Security then leaves finding the account to us
         self.user = services().accounts.find(self.email.data) if self.email.data else None
-        return super().validate(**kwargs)
+        if super().validate(**kwargs):
+            return True
+        if self.user_authenticated:  # only who knows the password is told more, e.g. "disabled"
+            self.form_errors.extend(self.email.errors)
+            self.email.errors = []
+        return False
 
 
 class ProfileForm(FlaskForm):
@@ -143,7 +148,4 @@ def is_own_password(password: str | None) -> bool:
     """Whether ``password`` is that of the account that is logged in."""
     if not password:
         return False
-    return bool(
-        verify_password(accounts.normalize_password(password), current_user.password)
-    )
-
+    return bool(verify_password(accounts.normalize_password(password), current_user.password))

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from apps.auth.forms import LoginForm, SignupForm
 from apps.container import services
-from apps.errors import AppError, Forbidden, N_
+from apps.errors import N_, AppError, Forbidden
 from apps.extensions import db, limiter
 from apps.i18n import error_text
 from apps.models import Role, User, new_session_key
@@ -33,7 +33,6 @@ TEMPLATES = {
     "SEND_CONFIRMATION_TEMPLATE": "auth/confirm.html",
     "CHANGE_EMAIL_TEMPLATE": "auth/email.html",
     "VERIFY_TEMPLATE": "auth/verify.html",
-    "LOGOUT_USER_TEMPLATE": "auth/logout.html",
 }
 # One answer for an unknown account and for a wrong password: neither tells that the other is right.
 WRONG_LOGIN = (_l("The email or the password is wrong."), "error")
@@ -80,8 +79,8 @@ def init_app(app: Flask) -> None:
     """Register the blueprint ``auth`` and what surrounds it."""
     for key, template in TEMPLATES.items():
         app.config[f"SECURITY_{key}"] = template
-    app.config["SECURITY_MSG_USER_DOES_NOT_EXIST"] = WRONG_LOGIN
-    app.config["SECURITY_MSG_INVALID_PASSWORD"] = WRONG_LOGIN
+    for message in ("USER_DOES_NOT_EXIST", "INVALID_PASSWORD", "GENERIC_AUTHN_FAILED"):
+        app.config[f"SECURITY_MSG_{message}"] = WRONG_LOGIN
     security = Security(
         app,
         Datastore(db, User, Role),
@@ -105,7 +104,8 @@ def init_app(app: Flask) -> None:
 def _limit(app: Flask, endpoint: str, rate: str) -> None:
     if endpoint in app.view_functions:
         view = app.view_functions[endpoint]
-        app.view_functions[endpoint] = limiter.limit(rate, methods=["POST"])(view)
+        limited: Any = limiter.limit(rate, methods=["POST"])(view)
+        app.view_functions[endpoint] = limited
 
 
 def _closed_signup() -> BaseResponse | None:
@@ -123,7 +123,9 @@ def _after_signup(app: Flask, user: User, **_: Any) -> None:
     """Commit here, inside the view, so that a name taken this very moment is a clear error."""
     db.session.commit()
     services(app).accounts.promote_first()
-    flash(gettext("Welcome, %(name)s! Drop some photographs to begin.", name=user.username), "success")
+    flash(
+        gettext("Welcome, %(name)s! Drop some photographs to begin.", name=user.username), "success"
+    )
 
 
 def _render(template: str, **context: Any) -> str | Response:

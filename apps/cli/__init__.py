@@ -5,6 +5,8 @@ from flask import Flask
 from apps.cli.detect import detect
 from apps.cli.users import users
 
+__all__ = ["detect", "init_app", "users"]
+
 
 def init_app(app: Flask) -> None:
     """Add our commands to ``flask``."""

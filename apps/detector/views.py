@@ -22,9 +22,10 @@ from apps.container import services
 from apps.detector.forms import PlainForm, TagForm, UploadForm
 from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
 from apps.errors import AppError
+from apps.files import send_stored
 from apps.i18n import error_text
 from apps.models import Image
-from apps.services.images import Outcome, StoredFile
+from apps.services.images import Outcome
 from apps.vision.decode import decode
 from apps.vision.draw import annotate, encode_jpeg
 from apps.vision.zoo.registry import detectors, get_detector
@@ -81,11 +82,12 @@ def statuses() -> ResponseReturnValue:
 @bp.app_template_global()
 def waiting_text(count: int) -> str:
     """How much detection is still to come, for the gallery's banner."""
-    return ngettext(
+    text: str = ngettext(
         "%(num)s picture is waiting for detection.",
         "%(num)s pictures are waiting for detection.",
         count,
     )
+    return text
 
 
 # -- upload --------------------------------------------------------------------------------
@@ -145,9 +147,7 @@ def show(image_id: int) -> ResponseReturnValue:
 def result(image_id: int) -> ResponseReturnValue:
     """The part of the page that its script asks for again while the picture is waiting."""
     image = services().images.get_owned(current_user.id, image_id)
-    return render_template(
-        "detector/_result.html", tag_form=TagForm(), **_result_context(image)
-    )
+    return render_template("detector/_result.html", tag_form=TagForm(), **_result_context(image))
 
 
 def _result_context(image: Image) -> dict[str, object]:
@@ -219,23 +219,6 @@ def file(filename: str) -> ResponseReturnValue:
     return send_stored(stored, attachment=bool(request.args.get("download")))
 
 
-def send_stored(stored: StoredFile, *, attachment: bool) -> Response:
-    """``stored`` as a private answer that a cache must ask about before using it again."""
-    response = send_file(
-        stored.stream,
-        mimetype=stored.media_type,
-        etag=stored.etag,
-        as_attachment=attachment,
-        download_name=stored.download_name,
-        max_age=None,
-    )
-    if response.status_code == 200:
-        response.content_length = stored.size
-    response.headers["Cache-Control"] = "private, no-cache"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    return response
-
-
 @bp.get("/images/<int:image_id>/annotated")
 @login_required
 def annotated(image_id: int) -> ResponseReturnValue:
@@ -243,9 +226,7 @@ def annotated(image_id: int) -> ResponseReturnValue:
     image = services().images.get_owned(current_user.id, image_id)
     threshold = threshold_of(request.args, current_user.threshold)
     picture = decode(services().images.read_original(image)).picture
-    drawn = encode_jpeg(annotate(picture, boxes_of(image, threshold)))
-    name = f"{image.title.rsplit('.', 1)[0]}-boxes.jpg"
-    return send_file(io.BytesIO(drawn), "image/jpeg", as_attachment=True, download_name=name)
+    return _download(image, encode_jpeg(annotate(picture, boxes_of(image, threshold))), "jpg")
 
 
 @bp.get("/images/<int:image_id>/boxes.json")
@@ -253,10 +234,13 @@ def annotated(image_id: int) -> ResponseReturnValue:
 def boxes(image_id: int) -> ResponseReturnValue:
     """Every stored box as JSON; ``?threshold=0.5`` keeps those at and above it."""
     image = services().images.get_owned(current_user.id, image_id)
-    response = jsonify(picture_json(image, threshold_of(request.args, 0.0)))
-    name = f"{image.title.rsplit('.', 1)[0]}-boxes.json"
-    response.headers.set("Content-Disposition", "attachment", filename=name)
-    return response
+    found = picture_json(image, threshold_of(request.args, 0.0))
+    return _download(image, current_app.json.dumps(found, indent=2).encode(), "json")
+
+
+def _download(image: Image, data: bytes, extension: str) -> Response:
+    name = f"{image.title.rsplit('.', 1)[0]}-boxes.{extension}"
+    return send_file(io.BytesIO(data), as_attachment=True, download_name=name)
 
 
 # -- models --------------------------------------------------------------------------------
@@ -264,9 +248,7 @@ def boxes(image_id: int) -> ResponseReturnValue:
 
 @bp.get("/models")
 def models() -> ResponseReturnValue:
-    return render_template(
-        "detector/models.html", specs=detectors(), default=services().detector
-    )
+    return render_template("detector/models.html", specs=detectors(), default=services().detector)
 
 
 @bp.get("/models/<name>")

@@ -1,8 +1,8 @@
 """Facts kept in the database."""
 
 from apps.models.image import Detection, Image, ImageStatus
-from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource, fold
-from apps.models.types import utcnow
+from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource
+from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
 
 __all__ = [

@@ -23,11 +23,6 @@ class TagSource(enum.StrEnum):
     REMOVED = "removed"  # a person took it off; no model brings it back
 
 
-def fold(name: str) -> str:
-    """The spelling by which two tags are the same: "Dog" and "dog"."""
-    return name.casefold()
-
-
 class Tag(Model):
     """A word for what is in a picture, shared by all accounts; its links are not."""
 

@@ -28,9 +28,18 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        found: datetime | None = value
+        if found is None or found.tzinfo is not None:
+            return found
+        return found.replace(tzinfo=UTC)
+
+
+def fold(name: str) -> str:
+    """The spelling by which two names are the same: "Dog" and "dog", "Ünal" and "ünal".
+
+    Kept in a column of its own, because SQLite's lower() knows no letters beyond ASCII.
+    """
+    return name.casefold()
 
 
 def word_enum(kind: type[enum.StrEnum], name: str) -> Enum:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from flask_security.core import UserMixin
 from sqlalchemy import BigInteger, CheckConstraint, String
-from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship, validates
 
 from apps.extensions import Model
-from apps.models.types import UTCDateTime, created, pk, word_enum
+from apps.models.types import UTCDateTime, created, fold, pk, word_enum
 
 if TYPE_CHECKING:
     from apps.models.image import Image
@@ -39,6 +39,7 @@ class User(Model, UserMixin):
 
     id: Mapped[pk]
     username: Mapped[str] = mapped_column(String(32), unique=True)
+    folded: Mapped[str] = mapped_column(String(96), unique=True)  # fold(username), set with it
     email: Mapped[str] = mapped_column(String(254), unique=True)
     password: Mapped[str] = mapped_column(String(255))  # argon2 hash
     active: Mapped[bool] = mapped_column(default=True)
@@ -50,6 +51,11 @@ class User(Model, UserMixin):
     created_at: Mapped[created]
 
     images: WriteOnlyMapped[Image] = relationship(back_populates="owner", passive_deletes=True)
+
+    @validates("username")
+    def _fold_username(self, _key: str, name: str) -> str:
+        self.folded = fold(name)
+        return name
 
     @property
     def is_admin(self) -> bool:

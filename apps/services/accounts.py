@@ -12,8 +12,18 @@ from flask_security.utils import hash_password
 from sqlalchemy import Select, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased, scoped_session
 
-from apps.errors import Conflict, InvalidInput, N_, NotFound
-from apps.models import Detection, Image, ImageTag, Role, TagSource, User, new_session_key, utcnow
+from apps.errors import N_, Conflict, InvalidInput, NotFound
+from apps.models import (
+    Detection,
+    Image,
+    ImageTag,
+    Role,
+    TagSource,
+    User,
+    fold,
+    new_session_key,
+    utcnow,
+)
 from apps.storage import Storage
 
 USERNAME = re.compile(r"[^\W_](?:[\w .-]*[\w])?")
@@ -64,9 +74,7 @@ def check_password(password: str) -> None:
         InvalidInput: too short, too long or too common.
     """
     if len(password) < PASSWORD_MIN:
-        raise InvalidInput(
-            N_("A password has at least %(least)s characters."), least=PASSWORD_MIN
-        )
+        raise InvalidInput(N_("A password has at least %(least)s characters."), least=PASSWORD_MIN)
     if len(password) > PASSWORD_MAX:
         raise InvalidInput(N_("A password has at most %(most)s characters."), most=PASSWORD_MAX)
     if password.casefold() in _common_passwords():
@@ -113,14 +121,14 @@ class AccountService:
 
     def find(self, identity: str) -> User | None:
         """The account with this email or user name, whatever their case."""
-        text = unicodedata.normalize("NFKC", identity).strip().lower()
-        query = select(User).where(or_(User.email == text, func.lower(User.username) == text))
+        text = unicodedata.normalize("NFKC", identity).strip()
+        query = select(User).where(or_(User.email == text.lower(), User.folded == fold(text)))
         return self.session.scalars(query.limit(1)).first()  # no user name has an @
 
     def several(self, user_ids: Iterable[int]) -> list[tuple[User, int]]:
         """(account, number of pictures) of those of ``user_ids`` that exist, by name."""
         query = self.all_query(sort="username").where(User.id.in_(list(user_ids)))
-        return [(user, pictures) for user, pictures in self.session.execute(query)]
+        return [(row[0], row[1]) for row in self.session.execute(query)]
 
     def holdings(self, *user_ids: int) -> Holdings:
         """What these accounts own, all together."""
@@ -140,7 +148,7 @@ class AccountService:
 
     def all_query(
         self, search: str = "", sort: str = "-created", role: str = "", state: str = ""
-    ) -> Select[tuple[User, int]]:
+    ) -> Select[User, int]:
         """Rows (account, number of pictures) for administrators."""
         pictures = func.count(Image.id)
         query = select(User, pictures.label("pictures")).outerjoin(Image).group_by(User.id)
@@ -156,7 +164,7 @@ class AccountService:
         if state in ("active", "disabled"):
             query = query.where(User.active.is_(state == "active"))
         columns: dict[str, Any] = {
-            "username": func.lower(User.username),
+            "username": User.folded,
             "email": User.email,
             "pictures": pictures,
             "created": User.created_at,
@@ -206,7 +214,7 @@ class AccountService:
         """Raise Conflict if another account than ``but`` has this name or email."""
         others = select(User.id).where(User.id != but) if but is not None else select(User.id)
         if username is not None:
-            taken = others.where(func.lower(User.username) == username.lower())
+            taken = others.where(User.folded == fold(username))
             if self.session.scalar(taken.limit(1)) is not None:
                 raise Conflict(N_("The user name “%(name)s” is taken."), name=username)
         if email is not None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import AppError, Conflict, DetectionError, N_, NotFound
+from apps.errors import N_, AppError, Conflict, DetectionError, NotFound
 from apps.jobs import Queue
 from apps.models import Detection, Image, ImageStatus, User, utcnow
 from apps.services.tags import TagService

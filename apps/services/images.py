@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
 
-from apps.errors import AppError, InvalidImage, N_, NotFound
+from apps.errors import N_, AppError, InvalidImage, NotFound
 from apps.jobs import Queue
 from apps.models import Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
 from apps.storage import Storage
@@ -184,7 +184,7 @@ class ImageService:
             raise NotFound(NO_PICTURE)
         return image
 
-    def gallery_query(self, owner_id: int, tag: str = "") -> Select[tuple[Image]]:
+    def gallery_query(self, owner_id: int, tag: str = "") -> Select[Image]:
         """The owner's pictures, newest first, with their tags.
 
         Args:
@@ -230,7 +230,7 @@ class ImageService:
                 Image.owner_id == owner_id, Image.id.in_(list(image_ids))
             )
         )
-        return {image_id: status for image_id, status in rows}
+        return {row.id: row.status for row in rows}
 
     def neighbours(self, image: Image) -> tuple[int | None, int | None]:
         """Ids of the pictures before (newer) and after (older) ``image`` in its gallery."""
@@ -243,9 +243,7 @@ class ImageService:
             (Image.created_at == place[0]) & (Image.id < place[1])
         )
         return (
-            self.session.scalar(
-                mine.where(newer).order_by(Image.created_at, Image.id).limit(1)
-            ),
+            self.session.scalar(mine.where(newer).order_by(Image.created_at, Image.id).limit(1)),
             self.session.scalar(
                 mine.where(older).order_by(Image.created_at.desc(), Image.id.desc()).limit(1)
             ),
@@ -262,7 +260,7 @@ class ImageService:
         Raises:
             NotFound: no such file of this owner.
         """
-        stem, _, extension = filename.rpartition(".")
+        stem = filename.rpartition(".")[0]
         key, _, kind = stem.partition("-")
         query = select(Image).where(Image.key == key)
         if owner_id is not None:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased, scoped_session
 
-from apps.errors import Conflict, InvalidInput, N_, NotFound
+from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import MAX_TAG_LENGTH, Detection, Image, ImageTag, Tag, TagSource, fold
 
 VISIBLE = ImageTag.source != TagSource.REMOVED
@@ -32,9 +32,7 @@ def clean_name(text: str) -> str:
     if not name:
         raise InvalidInput(N_("Write a tag first."))
     if len(name) > MAX_TAG_LENGTH:
-        raise InvalidInput(
-            N_("A tag has at most %(limit)s characters."), limit=MAX_TAG_LENGTH
-        )
+        raise InvalidInput(N_("A tag has at most %(limit)s characters."), limit=MAX_TAG_LENGTH)
     if any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):
         raise InvalidInput(N_("A tag cannot hold control characters."))
     return name
@@ -116,21 +114,18 @@ class TagService:
         )
         tag_of = {label: self.ensure(label).id for label in labels}
         self.session.execute(
-            delete(ImageTag).where(
-                ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL
-            )
+            delete(ImageTag).where(ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL)
         )
-        kept = set(
-            self.session.execute(
-                select(ImageTag.image_id, ImageTag.tag_id).where(ImageTag.image_id.in_(mine))
-            ).tuples()
+        kept = self.session.execute(
+            select(ImageTag.image_id, ImageTag.tag_id).where(ImageTag.image_id.in_(mine))
         )
         found = self.session.execute(
             select(Detection.image_id, Detection.label)
             .where(Detection.image_id.in_(mine), Detection.score >= threshold)
             .distinct()
-        ).tuples()
-        pairs = {(image_id, tag_of[label]) for image_id, label in found} - kept
+        )
+        pairs = {(image_id, tag_of[label]) for image_id, label in found}
+        pairs -= {(image_id, tag_id) for image_id, tag_id in kept}
         self.session.add_all(
             ImageTag(image_id=image_id, tag_id=tag_id, source=TagSource.MODEL)
             for image_id, tag_id in sorted(pairs)
@@ -165,7 +160,7 @@ class TagService:
 
     # -- for administrators ----------------------------------------------------------------
 
-    def all_query(self, search: str = "", sort: str = "name") -> Select[tuple[Tag, int]]:
+    def all_query(self, search: str = "", sort: str = "name") -> Select[Tag, int]:
         """Rows (tag, number of pictures)."""
         number = func.count(ImageTag.image_id).filter(VISIBLE)
         query = select(Tag, number.label("pictures")).outerjoin(Tag.links).group_by(Tag.id)
@@ -194,7 +189,7 @@ class TagService:
     def several(self, tag_ids: Iterable[int]) -> list[tuple[Tag, int]]:
         """(tag, number of pictures) of those of ``tag_ids`` that exist, by name."""
         query = self.all_query().where(Tag.id.in_(list(tag_ids)))
-        return [(tag, pictures) for tag, pictures in self.session.execute(query)]
+        return [(row[0], row[1]) for row in self.session.execute(query)]
 
     def picture_count(self, tag_id: int) -> int:
         query = select(func.count()).where(ImageTag.tag_id == tag_id, VISIBLE)

@@ -1,0 +1,66 @@
+"""How much dearer a full gallery is than one with a single picture."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+from flask.testing import FlaskClient
+
+from apps.app import create_app
+from apps.container import services
+from apps.extensions import db
+from apps.models import Image, ImageStatus, ImageTag, TagSource
+
+ROUNDS = 40
+
+
+def _client(app, name: str, pictures: int) -> FlaskClient:
+    client = app.test_client()
+    values = {"username": name, "email": f"{name}@example.com", "password": "many plain words"}
+    client.post("/auth/signup", data=values)
+    with app.app_context():
+        user = services().accounts.find(name)
+        assert user is not None
+        tag = services().tags.ensure("dog")
+        for n in range(pictures):
+            row = Image(
+                owner_id=user.id, title=f"{n}.jpg", key=f"{user.id:08x}{n:024x}", extension="jpg",
+                media_type="image/jpeg", sha256=f"{n:064x}", bytes=10, width=4, height=3,
+                status=ImageStatus.DONE,
+            )  # fmt: skip
+            db.session.add(row)
+            db.session.flush()
+            db.session.add(ImageTag(image_id=row.id, tag_id=tag.id, source=TagSource.MODEL))
+        db.session.commit()
+    return client
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Print the ratios."""
+    with tempfile.TemporaryDirectory() as folder:
+        app = create_app("testing", INSTANCE_PATH=folder)
+        with app.app_context():
+            db.create_all()
+        one, full = _client(app, "one", 1), _client(app, "full", 48)
+        smallest = _seconds(lambda: one.get("/healthz"))
+        single = _seconds(lambda: one.get("/"))
+        many = _seconds(lambda: full.get("/"))
+        with app.app_context():
+            db.engine.dispose()
+    print(f"gallery of 1 / healthz: {single / smallest:.1f}")
+    print(f"gallery of 48 / gallery of 1: {many / single:.2f}")
+
+
+if __name__ == "__main__":
+    main()

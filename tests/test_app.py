@@ -1,0 +1,266 @@
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apps.app import create_app
+from apps.config import ROOT, config
+from apps.container import services
+from apps.errors import ConfigError
+from apps.web import safe_next
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("SIGHTBOX_"):
+            monkeypatch.delenv(name)
+
+
+def test_production_says_which_settings_are_missing(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        create_app("production", INSTANCE_PATH=str(tmp_path))
+    assert "SIGHTBOX_SECRET_KEY" in str(caught.value)
+    assert "SIGHTBOX_SQLALCHEMY_DATABASE_URI" in str(caught.value)
+
+
+def test_production_sends_its_cookies_over_tls_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTBOX_SECRET_KEY", "long and random")
+    monkeypatch.setenv("SIGHTBOX_SQLALCHEMY_DATABASE_URI", f"sqlite:///{tmp_path}/x.sqlite")
+    app = create_app("production", INSTANCE_PATH=str(tmp_path))
+    answer = app.test_client().get("/auth/login", base_url="https://boxes.example")
+    cookie = answer.headers["Set-Cookie"]
+    assert "Secure" in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Strict-Transport-Security" in answer.headers
+
+
+def test_an_unknown_configuration_names_the_known_ones(tmp_path):
+    with pytest.raises(ConfigError, match="local, testing, production"):
+        create_app("staging", INSTANCE_PATH=str(tmp_path))
+
+
+def test_the_local_secret_is_made_once_and_private(tmp_path):
+    first = create_app("local", INSTANCE_PATH=str(tmp_path)).config["SECRET_KEY"]
+    second = create_app("local", INSTANCE_PATH=str(tmp_path)).config["SECRET_KEY"]
+    assert first == second
+    assert len(first) == 64
+    assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+
+def test_settings_come_from_prefixed_variables_and_overrides_win(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTBOX_GALLERY_PAGE_SIZE", "7")
+    monkeypatch.setenv("SIGHTBOX_RATELIMIT_ENABLED", "false")
+    monkeypatch.setenv("SIGHTBOX_INSTANCE_PATH", str(tmp_path / "elsewhere"))
+    app = create_app("local")
+    assert app.config["GALLERY_PAGE_SIZE"] == 7
+    assert app.config["RATELIMIT_ENABLED"] is False
+    assert app.instance_path == str(tmp_path / "elsewhere")
+    assert create_app("local", GALLERY_PAGE_SIZE=9).config["GALLERY_PAGE_SIZE"] == 9
+
+
+def test_the_testing_configuration_ignores_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTBOX_SQLALCHEMY_DATABASE_URI", "sqlite:////real/data.sqlite")
+    app = create_app("testing", INSTANCE_PATH=str(tmp_path))
+    assert "real" not in app.config["SQLALCHEMY_DATABASE_URI"]
+
+
+@pytest.mark.parametrize("key", ["STORAGE", "ENGINE", "QUEUE"])
+def test_an_unknown_adapter_stops_the_start(tmp_path, key):
+    with pytest.raises(ConfigError, match=f"SIGHTBOX_{key}"):
+        create_app("local", INSTANCE_PATH=str(tmp_path), **{key: "nonsense"})
+
+
+def test_the_fake_engine_cannot_be_chosen_outside_the_tests(tmp_path):
+    with pytest.raises(ConfigError, match="SIGHTBOX_ENGINE"):
+        create_app("local", INSTANCE_PATH=str(tmp_path), ENGINE="fake")
+
+
+def test_the_committed_env_file_makes_plain_flask_work():
+    assert 'FLASK_APP=apps.app:create_app("local")' in (ROOT / ".env").read_text()
+
+
+def test_a_wrong_setting_ends_the_start_with_its_reason(tmp_path):
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SIGHTBOX_CONFIG": "production",
+        "SIGHTBOX_INSTANCE_PATH": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "apps"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "SIGHTBOX_SECRET_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_first_page_comes_without_torch(tmp_path):
+    script = """
+import sys
+from apps.app import create_app
+app = create_app("local", INSTANCE_PATH=sys.argv[1], QUEUE_POLL_SECONDS=0.01)
+client = app.test_client()
+assert client.get("/").status_code == 200
+assert client.get("/auth/signup").status_code == 200
+loaded = {"torch", "torchvision"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_course_applications_names_stay_importable():
+    from apps.crud.models import User
+    from apps.detector.models import UserImage, UserImageTag
+
+    assert (User.__tablename__, UserImage.__tablename__) == ("users", "images")
+    assert UserImageTag.__tablename__ == "image_tags"
+
+
+def test_the_three_blueprints_are_registered(app):
+    assert {"crud", "auth", "detector"} <= set(app.blueprints)
+
+
+def test_every_configuration_is_reachable_by_its_key():
+    assert set(config) == {"local", "testing", "production"}
+
+
+# -- pages ---------------------------------------------------------------------------------
+
+
+def test_an_unknown_address_gives_our_own_404(app):
+    answer = app.test_client().get("/no/such/page")
+    assert answer.status_code == 404
+    assert "There is nothing at this address" in answer.text
+    assert "<nav" in answer.text
+
+
+def test_programs_get_errors_as_json(app):
+    answer = app.test_client().get("/no/such/page", headers={"Accept": "application/json"})
+    assert answer.status_code == 404
+    assert answer.json["error"]["code"] == "http"
+
+
+def test_the_wrong_method_says_which_are_right(app):
+    answer = app.test_client().get("/auth/logout")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+
+
+def test_a_crash_shows_a_page_and_not_a_traceback(make_app):
+    app = make_app(PROPAGATE_EXCEPTIONS=False)
+    app.add_url_rule("/crash", view_func=lambda: 1 / 0)
+    answer = app.test_client().get("/crash")
+    assert answer.status_code == 500
+    assert "Something went wrong on the server" in answer.text
+    assert "ZeroDivisionError" not in answer.text
+
+
+PAGES = ["/", "/auth/login", "/auth/signup", "/auth/help", "/models", "/no/such/page"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_have_language_navigation_and_token(app, path):
+    text = app.test_client().get(path).text
+    assert re.search(r'<html lang="en"', text)
+    assert "<nav" in text
+    assert re.search(r'<meta name="csrf-token" content="[^"]+">', text)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_ask_no_other_host_and_need_no_inline_code(app, path):
+    answer = app.test_client().get(path)
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?![^>]*src=)", answer.text)
+    assert not re.search(r"\sstyle=|\son\w+=", answer.text)
+    assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", answer.text)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_browser_chooses_the_language_and_the_switch_wins(app):
+    client = app.test_client()
+    korean = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.5"}
+    assert '<html lang="ko"' in client.get("/", headers=korean).text
+    assert '<html lang="en"' in client.get("/", headers={"Accept-Language": "fr"}).text
+    answer = client.post("/auth/preferences", data={"language": "ko", "next": "/models"})
+    assert (answer.status_code, answer.location) == (303, "/models")
+    assert '<html lang="ko"' in client.get("/", headers={"Accept-Language": "en"}).text
+    assert "가입" in client.get("/").text
+
+
+def test_the_theme_is_remembered_and_nonsense_is_not(app):
+    client = app.test_client()
+    client.post("/auth/preferences", data={"theme": "dark", "language": "xx"})
+    assert 'data-bs-theme="dark"' in client.get("/").text
+    client.post("/auth/preferences", data={"theme": '"><script>'})
+    assert 'data-bs-theme="dark"' in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    "target",
+    [None, "", "//evil.example", "/\\evil.example", "https://evil.example", "\t//evil.example",
+     "/\t/evil.example", "javascript:alert(1)", "evil", "/ok\r\nSet-Cookie: x"],
+)  # fmt: skip
+def test_a_redirect_never_leaves_the_site(target):
+    assert safe_next(target) is None
+
+
+def test_a_path_of_this_site_is_a_good_target():
+    assert safe_next("/images/search?search=a b".replace(" ", "+")) is not None
+
+
+# -- health --------------------------------------------------------------------------------
+
+
+def test_health_needs_no_login(app):
+    client = app.test_client()
+    assert client.get("/healthz").json == {"status": "ok"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json["checks"] == {"database": True, "storage": True, "weights": True}
+
+
+def test_readiness_tells_what_is_missing(app, tmp_path):
+    from apps.extensions import db
+
+    with app.app_context():
+        db.drop_all()
+    root = Path(services(app).storage.root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    root.write_text("a file where a folder should be")
+    answer = app.test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json["checks"] == {"database": False, "storage": False, "weights": True}
+
+
+@pytest.mark.parametrize(
+    "body", ["[1]", "5", '{"email": 5}', '{"email": ["a"]}', '{"email": null}']
+)
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/signup", "/auth/preferences"])
+def test_odd_json_is_refused_with_a_reason(app, path, body):
+    headers = {"Content-Type": "application/json"}
+    answer = app.test_client().post(path, data=body, headers=headers)
+    assert answer.status_code == 422
+    assert "JSON object of texts" in answer.json["error"]["message"]
+
+
+def test_broken_json_is_refused(app):
+    answer = app.test_client().post(
+        "/auth/login", data="{", headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "abc", "9" * 30, "2"])
+def test_pages_that_do_not_exist_are_no_crash(ann, page):
+    assert ann.get(f"/?page={page}").status_code in (200, 404)
+    assert ann.get(f"/images/search?search=a&page={page}").status_code in (200, 404)

@@ -1,0 +1,373 @@
+"""What a person does, in Chromium, against the real server and the real detector."""
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from werkzeug.serving import make_server
+
+from apps.app import create_app
+from apps.container import services
+from apps.extensions import db
+from apps.models import Role, User
+from tests.conftest import PASSWORD
+from tests.smear import blood_smear
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="install Debian's package chromium"),
+]
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+DETECTION = 60_000  # milliseconds; the first one loads the model
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The application with its real engine and thread, served on a free port."""
+    folder = tmp_path_factory.mktemp("site")
+    app = create_app(
+        "local", INSTANCE_PATH=str(folder), TESTING=True, RATELIMIT_ENABLED=False, LOG_LEVEL="ERROR"
+    )
+    with app.app_context():
+        db.create_all()
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    app.config["TEST_ADDRESS"] = f"http://127.0.0.1:{server.server_port}"
+    yield app
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+    services(app).queue.stop(10)
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def width(request) -> int:
+    return request.param
+
+
+@pytest.fixture
+def new_page(site, chromium, width) -> Iterator:
+    """new_page() -> a page with cookies of its own; problems in its console fail the test."""
+    contexts, problems = [], []
+
+    def listen(message) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            problems.append(message.text)
+
+    def new_page(**options):
+        context = chromium.new_context(
+            base_url=site.config["TEST_ADDRESS"], viewport={"width": width, "height": 850},
+            **({"locale": "en-US"} | options),
+        )  # fmt: skip
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request",
+            lambda r: (
+                r.url.startswith((site.config["TEST_ADDRESS"], "data:", "blob:"))
+                or problems.append(r.url)
+            ),
+        )
+        return page
+
+    yield new_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    """Two photographs of blood, and one file that is none."""
+    files = []
+    for seed in (1, 2):
+        picture, _ = blood_smear(seed)
+        files.append(tmp_path / f"smear {seed}.jpg")
+        picture.save(files[-1], quality=92)
+    files.append(tmp_path / "notes.txt")
+    files[-1].write_text("not a picture")
+    return files
+
+
+_names = iter(f"person{n}" for n in range(1000))
+
+
+def sign_up(page) -> str:
+    name = next(_names)
+    page.goto("/auth/signup")
+    page.fill("#username", name)
+    page.fill("#email", f"{name}@example.com")
+    page.fill("#password", PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Sign up").click()
+    page.wait_for_url("/")
+    return name
+
+
+def no_sideways_scrolling(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def upload(page, *files: Path) -> None:
+    page.set_input_files("input[type=file]", [str(file) for file in files])
+
+
+def test_from_sign_up_to_boxes_tags_and_search(new_page, pictures):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    name = sign_up(page)
+    expect(page.get_by_text(f"Welcome, {name}!")).to_be_visible()
+    assert no_sideways_scrolling(page)
+
+    # Two photographs and one text file: the good ones go on, the bad one says why.
+    upload(page, *pictures)
+    expect(page.locator(".upload-list .is-done")).to_have_count(2)
+    expect(page.locator(".upload-list .is-failed")).to_contain_text(
+        "not a picture that Sightbox can read"
+    )
+    page.get_by_role("link", name="Show in the gallery").click()
+    expect(page.locator(".tile[data-status=done]")).to_have_count(2, timeout=DETECTION)
+    expect(page.locator("[data-waiting]")).to_be_hidden()
+    assert no_sideways_scrolling(page)
+
+    # The picture page shows boxes; the slider changes them without asking the server.
+    page.locator(".tile-picture").first.click()
+    visible = page.locator("svg .box:not(.d-none)")
+    expect(visible.first).to_be_visible()
+    before = visible.count()
+    assert before > 3
+    assert no_sideways_scrolling(page)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    slider = page.get_by_label("Confidence")
+    slider.focus()
+    slider.press("End")
+    expect(page.get_by_text("No box is this sure.")).to_be_visible()
+    expect(visible).to_have_count(0)
+    slider.press("Home")
+    assert visible.count() > before
+    assert requests == []
+
+    # Either side lights the other.
+    row = page.locator(".box-list li:not(.d-none)").first
+    row.hover()
+    lit = page.locator("svg .box.is-lit")
+    expect(lit).to_have_attribute("data-box", row.get_attribute("data-box"))
+
+    # Own tag, and search by it.
+    page.fill("#name", "my slide")
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator("#tags")).to_contain_text("my slide")
+    page.goto("/")
+    page.fill("#search", "my slide")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator(".tile")).to_have_count(1)
+    page.goto("/")
+    page.locator(".page-head ~ .chips").get_by_role("link", name=re.compile("RBC")).click()
+    expect(page.locator(".tile")).to_have_count(2)
+
+
+def test_the_boxes_lie_on_the_picture(new_page, pictures):
+    """The corner of a box on the screen is where its picture pixels are on the screen."""
+    page = new_page()
+    sign_up(page)
+    upload(page, pictures[0])
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    page.wait_for_selector("#result[data-status=done] rect", timeout=DETECTION)
+    places = page.evaluate("""() => {
+      const image = document.querySelector(".stage img");
+      const frame = image.getBoundingClientRect();
+      const [W, H] = ["width", "height"].map(name => Number(image.getAttribute(name)));
+      const scale = Math.min(frame.width / W, frame.height / H);
+      const left = frame.left + (frame.width - W * scale) / 2;
+      const top = frame.top + (frame.height - H * scale) / 2;
+      const rect = document.querySelector(".box:not(.d-none) rect");
+      const [x, y] = [rect.x.baseVal.value, rect.y.baseVal.value];
+      const corner = new DOMPoint(x, y).matrixTransform(rect.getScreenCTM());
+      return [corner.x - (left + x * scale), corner.y - (top + y * scale)];
+    }""")
+    assert max(abs(place) for place in places) < 1.0
+
+
+def test_a_waiting_picture_turns_into_its_result_without_a_reload(
+    new_page, pictures, site, monkeypatch
+):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    engine = services(site).detections.engine
+    real, may_go = engine.detect, threading.Event()
+    monkeypatch.setattr(engine, "detect", lambda picture: may_go.wait(60) and real(picture))
+    upload(page, pictures[0])
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    page.evaluate("window.sameDocument = true")
+    expect(page.locator("#result")).to_have_attribute("data-status", re.compile("queued|running"))
+    expect(page.get_by_role("button", name="Detect again")).to_be_disabled()
+    may_go.set()
+    expect(page.locator("#result")).to_have_attribute("data-status", "done", timeout=DETECTION)
+    expect(page.locator("svg .box:not(.d-none)").first).to_be_visible()
+    assert page.evaluate("window.sameDocument") is True
+
+
+def test_a_second_person_finds_nothing(new_page, pictures):
+    from playwright.sync_api import expect
+
+    ann, bob = new_page(), new_page()
+    sign_up(ann)
+    upload(ann, pictures[0])
+    ann.wait_for_url(re.compile(r"/images/\d+$"))
+    sign_up(bob)
+    expect(bob.locator(".tile")).to_have_count(0)
+    assert bob.goto("/images/search?search=RBC").status == 200
+    expect(bob.get_by_text("No picture of yours has the tag")).to_be_visible()
+    assert bob.goto(ann.url).status == 404
+    source = ann.locator(".stage img").get_attribute("src")
+    assert bob.goto(source).status == 404
+
+
+def test_files_dropped_anywhere_go_up(new_page, pictures):
+    import base64
+
+    page = new_page()
+    sign_up(page)
+    data = base64.b64encode(pictures[0].read_bytes()).decode()
+    page.evaluate(
+        """data => {
+      const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([bytes], "dropped.jpg"));
+      const options = {dataTransfer: transfer, bubbles: true, cancelable: true};
+      for (const kind of ["dragenter", "dragover", "drop"])
+        document.body.dispatchEvent(new DragEvent(kind, options));
+    }""",
+        data,
+    )
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+
+
+def test_everything_works_without_scripts(new_page, pictures):
+    from playwright.sync_api import expect
+
+    page = new_page(java_script_enabled=False)
+    sign_up(page)
+    upload(page, *pictures[:2])
+    page.get_by_role("main").get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("2 pictures uploaded")).to_be_visible()
+    page.locator(".tile-picture").first.click()
+    for _ in range(200):  # a reload shows it
+        if page.locator("#result").get_attribute("data-status") == "done":
+            break
+        page.reload()
+    expect(page.locator("svg .box:not(.d-none)").first).to_be_visible()
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator(".tile")).to_have_count(1)
+
+
+def test_language_and_theme_are_switched_and_remembered(new_page):
+    from playwright.sync_api import expect
+
+    page = new_page(color_scheme="dark")
+    page.goto("/auth/login")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")  # as the system
+    page.get_by_label("Language and theme").click()
+    page.get_by_role("button", name="한국어").click()
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+    expect(page).to_have_url(re.compile("/auth/login$"))
+    page.locator("summary").first.click()
+    page.locator("button[value=light]").click()
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "light")
+    page.goto("/")
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "light")
+
+
+def test_the_keyboard_alone_is_enough(new_page, pictures):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    upload(page, pictures[0])
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    page.wait_for_selector("#result[data-status=done] rect", timeout=DETECTION)
+    page.get_by_label("Confidence").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator(".box-list li.is-lit")).to_have_count(1)
+    menu = page.locator("details[data-menu]").first
+    menu.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(menu).to_have_attribute("open", "")
+    page.keyboard.press("Escape")
+    expect(menu).not_to_have_attribute("open", "")
+
+
+def test_an_administrator_edits_and_deletes(new_page, pictures, site):
+    from playwright.sync_api import expect
+
+    ann, boss = new_page(), new_page()
+    name = sign_up(ann)
+    upload(ann, pictures[0])
+    ann.wait_for_url(re.compile(r"/images/\d+$"))
+    boss_name = sign_up(boss)
+    with site.app_context():
+        db.session.scalars(select(User).where(User.username == boss_name)).one().role = Role.ADMIN
+        db.session.commit()
+
+    boss.goto(f"/crud/users?search={name}")
+    assert no_sideways_scrolling(boss)
+    boss.get_by_role("main").get_by_role("link", name=name, exact=True).click()
+    boss.fill("#username", f"{name}-renamed")
+    boss.get_by_role("button", name="Save").click()
+    boss.goto(f"/crud/images?search={name}-renamed")
+    expect(boss.locator("main tbody tr")).to_have_count(1)
+    expect(boss.locator("main tbody img")).to_have_js_property("complete", True)
+    assert no_sideways_scrolling(boss)
+    boss.goto(f"/crud/users?search={name}")
+    boss.get_by_role("main").get_by_role("link", name=f"{name}-renamed", exact=True).click()
+    boss.get_by_role("link", name="Delete").click()
+    expect(boss.get_by_role("main")).to_contain_text("1 picture")
+    boss.get_by_role("main").get_by_role("button", name=re.compile("Delete")).click()
+    boss.goto(f"/crud/users?search={name}")
+    expect(boss.locator("main tbody tr")).to_have_count(0)
+    assert ann.goto("/auth/account").url.endswith("/auth/login?next=/auth/account")
+
+
+def test_a_broken_connection_is_told_and_tried_again(new_page, pictures):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    page.route("**/upload", lambda route: route.abort())
+    upload(page, pictures[0])
+    expect(page.locator(".upload-list .is-failed")).to_contain_text("The connection broke")
+    page.unroute("**/upload")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_url(re.compile(r"/images/\d+$"))

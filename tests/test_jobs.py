@@ -1,0 +1,270 @@
+import os
+import threading
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from apps.container import services
+from apps.extensions import db
+from apps.jobs.thread import ThreadQueue
+from apps.models import Detection, Image, ImageStatus, utcnow
+from apps.services.detections import MAX_ATTEMPTS, STUCK_AFTER, worker_name
+
+PATIENCE = 20  # seconds a test waits for an event that comes at once, unless something is broken
+
+
+def state(app, image_id) -> Image:
+    with app.app_context():
+        return db.session.get_one(Image, image_id)
+
+
+def put(app, image_id, **values) -> None:
+    with app.app_context():
+        image = db.session.get_one(Image, image_id)
+        for name, value in values.items():
+            setattr(image, name, value)
+        db.session.commit()
+
+
+def break_engine(app, error: Exception) -> list[int]:
+    calls: list[int] = []
+
+    def script(picture):
+        calls.append(1)
+        raise error
+
+    services(app).detections.engine.script = script
+    return calls
+
+
+# -- one row -------------------------------------------------------------------------------
+
+
+def test_a_detection_that_fails_is_tried_three_times_and_then_fails_for_good(app, ann, upload):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.QUEUED, attempts=0)
+    calls = break_engine(app, RuntimeError("out of luck"))
+    for attempt in range(1, MAX_ATTEMPTS + 2):
+        with app.app_context():
+            services(app).detections.run(image_id)
+        expected = ImageStatus.QUEUED if attempt < MAX_ATTEMPTS else ImageStatus.FAILED
+        assert state(app, image_id).status is expected
+    assert len(calls) == MAX_ATTEMPTS
+    assert "three times" in state(app, image_id).error
+    assert "out of luck" not in ann.get(f"/images/{image_id}").text
+    assert "Detection failed." in ann.get(f"/images/{image_id}").text
+
+
+def test_a_failure_keeps_the_earlier_boxes(app, ann, upload):
+    image_id = upload(ann)
+    break_engine(app, RuntimeError())
+    ann.post(f"/detect/{image_id}")
+    with app.app_context():
+        assert len(db.session.scalars(select(Detection)).all()) == 2
+
+
+def test_detect_again_gives_a_failed_picture_three_new_tries(app, ann, upload):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.FAILED, attempts=3, error="x")
+    ann.post(f"/detect/{image_id}")
+    assert state(app, image_id).status is ImageStatus.DONE
+    assert state(app, image_id).error is None
+    assert state(app, image_id).attempts == 1
+
+
+def test_running_a_picture_twice_detects_it_once(app, ann, upload):
+    image_id = upload(ann)
+    calls = break_engine(app, RuntimeError())
+    with app.app_context():
+        services(app).detections.run(image_id)  # done already: not claimed
+        services(app).detections.run(4711)
+    assert calls == []
+
+
+def test_no_transaction_is_open_while_the_engine_works(app, ann, upload):
+    seen = []
+
+    def script(picture):
+        seen.append(db.session.registry.has() and db.session().in_transaction())
+        return ()
+
+    services(app).detections.engine.script = script
+    upload(ann)
+    assert seen == [False]
+
+
+def test_a_result_that_comes_after_its_claim_was_lost_is_dropped(app, ann, upload):
+    image_id = upload(ann)
+
+    def script(picture):
+        put(app, image_id, attempts=7)  # somebody else claimed it meanwhile
+        return ()
+
+    services(app).detections.engine.script = script
+    ann.post(f"/detect/{image_id}")
+    assert state(app, image_id).status is ImageStatus.RUNNING
+    with app.app_context():
+        assert len(db.session.scalars(select(Detection)).all()) == 2  # the earlier ones
+
+
+def test_a_picture_deleted_while_it_is_looked_at_is_no_error(app, ann, upload):
+    image_id = upload(ann)
+
+    def script(picture):
+        with app.app_context():
+            services(app).images.delete([image_id])
+        return ()
+
+    services(app).detections.engine.script = script
+    assert ann.post(f"/detect/{image_id}").status_code == 303
+    assert ann.get(f"/images/{image_id}").status_code == 404
+
+
+# -- after a crash -------------------------------------------------------------------------
+
+DEAD = f"{worker_name().rpartition(':')[0]}:99999999"  # above the largest process number
+
+
+@pytest.mark.parametrize(
+    ("claimed_by", "age", "moved"),
+    [
+        (DEAD, timedelta(0), True),  # its process is gone
+        (worker_name(), timedelta(0), True),  # an earlier process had our number
+        (f"{worker_name().rpartition(':')[0]}:{os.getppid()}", timedelta(0), False),  # alive
+        ("another-host:1", timedelta(0), False),  # may well be alive
+        ("another-host:1", STUCK_AFTER * 2, True),  # nothing takes that long
+        (None, timedelta(0), True),
+    ],
+)
+def test_rows_of_a_stopped_process_go_back_to_the_queue(app, ann, upload, claimed_by, age, moved):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.RUNNING, claimed_by=claimed_by, claimed_at=utcnow() - age)
+    with app.app_context():
+        assert services(app).detections.recover() == int(moved)
+    expected = ImageStatus.QUEUED if moved else ImageStatus.RUNNING
+    assert state(app, image_id).status is expected
+
+
+def test_a_picture_that_stops_the_process_three_times_fails_for_good(app, ann, upload):
+    image_id = upload(ann)
+    put(
+        app, image_id, status=ImageStatus.RUNNING, attempts=3, claimed_by=DEAD, claimed_at=utcnow()
+    )  # fmt: skip
+    with app.app_context():
+        services(app).detections.recover()
+    assert state(app, image_id).status is ImageStatus.FAILED
+    assert "stopped three times" in state(app, image_id).error
+
+
+def test_the_thread_takes_up_what_a_crash_left_behind(make_app, app, ann, upload):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.RUNNING, claimed_by=DEAD, claimed_at=utcnow())
+    again = make_app(
+        QUEUE="thread",
+        QUEUE_POLL_SECONDS=60,
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{app.instance_path}/testing.sqlite",
+        STORAGE_ROOT=app.config["STORAGE_ROOT"],
+    )
+    detected = threading.Event()
+    services(again).detections.engine.script = lambda picture: detected.set() or ()
+    assert again.test_client().get("/").status_code == 200  # the first request starts the thread
+    assert detected.wait(PATIENCE)
+    services(again).queue.stop(PATIENCE)
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+# -- the thread ----------------------------------------------------------------------------
+
+
+class Rows:
+    """Job numbers in memory, in place of a table."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.waiting = list(numbers)
+        self.done: list[int] = []
+        self.empty = threading.Event()
+
+    def next(self) -> int | None:
+        if not self.waiting:
+            self.empty.set()
+            return None
+        return self.waiting[0]
+
+    def run(self, number: int) -> None:
+        self.waiting.remove(number)
+        self.done.append(number)
+
+
+def make_queue(rows: Rows, **changes) -> ThreadQueue:
+    values: dict[str, Any] = {
+        "run": rows.run,
+        "next_job": rows.next,
+        "recover": lambda: None,
+        "context": nullcontext,
+        "poll": 60.0,
+    }
+    return ThreadQueue(**(values | changes))
+
+
+def test_the_thread_works_through_what_waits_in_order():
+    rows = Rows(3, 1, 2)
+    queue = make_queue(rows)
+    queue.start()
+    queue.start()  # again is no error, and no second thread
+    assert rows.empty.wait(PATIENCE)
+    queue.stop(PATIENCE)
+    assert rows.done == [3, 1, 2]
+
+
+def test_enqueue_wakes_the_thread():
+    rows = Rows()
+    queue = make_queue(rows)
+    queue.start()
+    assert rows.empty.wait(PATIENCE)
+    rows.empty.clear()
+    rows.waiting.append(9)
+    queue.enqueue(9)
+    assert rows.empty.wait(PATIENCE)
+    queue.stop(PATIENCE)
+    assert rows.done == [9]
+
+
+def test_the_thread_survives_a_database_that_is_away_for_a_moment():
+    rows = Rows(5)
+    failures = [OSError("away")]
+
+    def next_job():
+        if failures:
+            raise failures.pop()
+        return rows.next()
+
+    queue = make_queue(rows, next_job=next_job, poll=0.01)
+    queue.start()
+    assert rows.empty.wait(PATIENCE)
+    queue.stop(PATIENCE)
+    assert rows.done == [5]
+
+
+def test_a_stopped_queue_takes_no_further_job():
+    rows = Rows(1, 2)
+    entered, leave = threading.Event(), threading.Event()
+
+    def run(number):
+        rows.run(number)
+        entered.set()
+        leave.wait(PATIENCE)
+
+    queue = make_queue(rows, run=run)
+    queue.start()
+    assert entered.wait(PATIENCE)
+    stopper = threading.Thread(target=queue.stop, args=(PATIENCE,))
+    stopper.start()
+    while not queue._stopping.is_set():
+        pass
+    leave.set()
+    stopper.join(PATIENCE)
+    queue.enqueue(2)
+    assert rows.done == [1]

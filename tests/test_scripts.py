@@ -1,0 +1,108 @@
+"""script/server as a stranger runs it: as a process, over HTTP, ended by a signal."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apps.config import ROOT
+
+PATIENCE = 120  # seconds
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[tuple[subprocess.Popen, str, Path]]:
+    """A running script/server, its address and its instance folder."""
+    port, instance = free_port(), tmp_path / "instance"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
+    environment |= {
+        "VENV": sys.prefix,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "SIGHTBOX_INSTANCE_PATH": str(instance),
+        "SIGHTBOX_SIGNUP_OPEN": "true",
+    }
+    process = subprocess.Popen(
+        ["script/server"], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process, f"http://127.0.0.1:{port}", instance
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_until_ready(process: subprocess.Popen) -> str:
+    """What the server said until it was ready, and one line more."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "Ctrl-C" in line:
+            return "".join(said)
+    raise AssertionError("".join(said))
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_the_server_starts_says_where_it_is_serves_and_ends_cleanly(server, end):
+    process, address, instance = server
+    said = wait_until_ready(process)
+    assert f"Sightbox is ready: {address}" in said
+    assert "the first account becomes administrator" in said
+    with urllib.request.urlopen(f"{address}/", timeout=PATIENCE) as answer:
+        assert "See what is in your photographs" in answer.read().decode()
+    maps = _memory_maps(process.pid)
+    assert maps
+    assert not any("libtorch" in line for line in maps)  # nothing asked for it yet
+    process.send_signal(end)
+    assert process.wait(PATIENCE) == 0
+    assert (instance / "sightbox.sqlite").is_file()
+    assert process.stdout is not None
+    assert "Traceback" not in process.stdout.read()
+
+
+def _memory_maps(pid: int) -> list[str]:
+    """Mapped files of a process and its children (Linux)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pids = [str(pid), *children]
+    return [line for p in pids for line in Path(f"/proc/{p}/maps").read_text().splitlines()]
+
+
+def test_missing_settings_stop_the_start_with_their_names(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
+    environment |= {
+        "VENV": sys.prefix,
+        "SIGHTBOX_CONFIG": "production",
+        "SIGHTBOX_INSTANCE_PATH": str(tmp_path),
+    }
+    done = subprocess.run(
+        ["script/server"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert re.search(r"Set SIGHTBOX_SECRET_KEY, SIGHTBOX_SQLALCHEMY_DATABASE_URI", done.stderr)
+
+
+@pytest.mark.parametrize("script", ["script/server", "script/test", ".ci/run"])
+def test_the_scripts_are_executable_and_sound(script):
+    assert os.access(ROOT / script, os.X_OK)
+    subprocess.run(["bash", "-n", script], cwd=ROOT, check=True)
