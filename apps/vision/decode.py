@@ -1,15 +1,16 @@
 """Bytes to pictures: sniffing, limits, orientation and the derivatives that pages show."""
 
 import io
+import math
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pillow_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from apps.errors import InvalidImage, N_
+from apps.errors import N_, InvalidImage
+from apps.vision.bombs import DECODE_READS, Frugal, refuse_bombs
 
 pillow_heif.register_heif_opener()
 
@@ -32,6 +33,21 @@ FORMATS: dict[str, tuple[str, str]] = {
 ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC"
 DISPLAY_SIDE = 2048  # pixels, longest side
 THUMBNAIL_SIDE = 384
+TILE_PIXELS = 1 << 24  # libtiff unpacks whole tiles, even of a picture that is smaller than one
+
+# EXIF orientation -> what makes the picture upright; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Brightest possible value of grey pictures with more than 8 bits: 8-bit and 12-bit cameras also
+# write such files, which would be nearly black if white were always 65535.
+_WHITES = (255.0, 4095.0, 65535.0)
 
 # A full decode of a large picture takes hundreds of megabytes; this bounds how many at once.
 _decoding = threading.BoundedSemaphore(2)
@@ -56,83 +72,115 @@ def decode(data: bytes, max_pixels: int | None = None) -> Decoded:
     Raises:
         InvalidImage: code ``not_a_picture``, ``too_many_pixels`` or ``truncated``.
     """
-    file = _open(data)
+    source = Frugal(data)
+    file = _open(data, source)
     extension, media_type = FORMATS[file.format or ""]
-    if max_pixels is not None and file.width * file.height > max_pixels:
-        raise InvalidImage(
-            "too_many_pixels",
-            N_("The picture has %(width)s × %(height)s pixels; at most %(limit)s megapixels fit."),
-            width=file.width,
-            height=file.height,
-            limit=round(max_pixels / 1e6, 1),
-        )
+    _refuse_too_many_pixels(file.size, max_pixels)
+    source.reads_left = DECODE_READS
     with _decoding:
-        picture = _guarded(lambda: _upright_rgb(file))
+        try:
+            picture = _upright_rgb(file)
+        except Exception as error:  # SyntaxError, struct.error, EOFError, OSError, ...
+            raise _damaged() from error
+    _refuse_too_many_pixels(picture.size, max_pixels)  # a HEIC header may understate
     return Decoded(picture, extension, media_type)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, source: Frugal) -> Image.Image:
     """The header alone; the name and the declared type of the upload play no part."""
     if not data:
         raise InvalidImage("not_a_picture", N_("The file is empty."))
     try:
-        return Image.open(io.BytesIO(data), formats=[f for f in FORMATS if f != "MPO"])
-    except UnidentifiedImageError:
+        refuse_bombs(data)
+        return Image.open(source, formats=[f for f in FORMATS if f != "MPO"])
+    except UnidentifiedImageError as error:
+        if _looks_known(data[:16]):
+            raise _damaged() from error
         raise InvalidImage(
             "not_a_picture",
             N_("This is not a picture that Sightbox can read (%(accepted)s)."),
             accepted=ACCEPTED,
         ) from None
     except Exception as error:  # a hostile header can raise nearly anything inside a plug-in
-        raise _damaged(error) from error
+        raise _damaged() from error
 
 
-def _guarded(work: Callable[[], Image.Image]) -> Image.Image:
-    try:
-        return work()
-    except Exception as error:  # as above: SyntaxError, struct.error, EOFError, OSError, ...
-        raise _damaged(error) from error
+def _looks_known(start: bytes) -> bool:
+    """Whether the first 16 bytes promise an accepted format; "BM" alone is no promise."""
+    checks = [Image.OPEN[f][1] for f in FORMATS if f in Image.OPEN and f not in ("BMP", "MPO")]
+    return any(check is not None and check(start) is True for check in checks)
 
 
-def _damaged(error: Exception) -> InvalidImage:
+def _refuse_too_many_pixels(size: tuple[int, int], max_pixels: int | None) -> None:
+    if max_pixels is not None and size[0] * size[1] > max_pixels:
+        raise InvalidImage(
+            "too_many_pixels",
+            N_("The picture has %(width)s × %(height)s pixels; at most %(limit)s megapixels fit."),
+            width=size[0],
+            height=size[1],
+            limit=round(max_pixels / 1e6, 1),
+        )
+
+
+def _damaged() -> InvalidImage:
     return InvalidImage(
         "truncated", N_("The picture is cut short or damaged. Copy it again from its source.")
     )
 
 
 def _upright_rgb(file: Image.Image) -> Image.Image:
+    _refuse_giant_tiles(file)
     file.load()
-    return flatten(ImageOps.exif_transpose(file))
+    if 0 in file.size:
+        raise ValueError("no pixels")
+    turn = _TURNS.get(_orientation(file))
+    return flatten(file if turn is None else file.transpose(turn))
+
+
+def _refuse_giant_tiles(file: Image.Image) -> None:
+    tags = getattr(file, "tag_v2", {})
+    tile = tags.get(ExifTags.Base.TileWidth, 0) * tags.get(ExifTags.Base.TileLength, 0)
+    if tile > max(TILE_PIXELS, file.width * file.height):
+        raise ValueError("the tiles of a TIFF are far larger than its picture")
+
+
+def _orientation(file: Image.Image) -> int:
+    """The EXIF orientation; upright if the EXIF data is damaged, as the pixels are good."""
+    try:
+        found = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # as hostile as any header
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def flatten(picture: Image.Image) -> Image.Image:
     """Any mode to RGB: transparency over white, 16-bit and float scaled to 8 bits."""
-    if picture.mode == "RGB":
-        return picture
     if picture.mode.startswith(("I", "F")):
         return _to_8_bit(picture).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
     """Pillow clips these modes at 255 when it converts, which turns 16-bit scans white."""
     wide = picture.convert("F")
-    low, high = wide.getextrema()
-    if not isinstance(low, float) or not isinstance(high, float):
+    _, high = wide.getextrema()
+    if not isinstance(high, float):
         raise ValueError("a grey picture has one pair of extremes")
-    top = 65535.0 if 255.0 < high <= 65535.0 and low >= 0.0 else max(high, 1.0)
-    return wide.point(lambda value: value * (255.0 / top) + 0.0).convert("L")
+    whites = (1.0, *_WHITES) if picture.mode == "F" else _WHITES
+    top = next((white for white in whites if high <= white), high)
+    scale = 255.0 / (top if math.isfinite(top) else 65535.0)
+    return wide.point(lambda value: value * scale + 0.5).convert("L")
 
 
 def encode_webp(picture: Image.Image, side: int, quality: int) -> bytes:
     """``picture`` as WebP with its longest side at most ``side`` pixels; carries no EXIF."""
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    small.info.clear()  # a saved picture would otherwise inherit EXIF and XMP from the original
+    small.info.clear()  # else EXIF, XMP and comments of the original go along
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
@@ -147,7 +195,13 @@ def derivatives(picture: Image.Image) -> tuple[bytes, bytes]:
         )
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Control, bidirectional, zero-width and line separating characters, lone surrogates and tags:
+# they hide what a name says, or break the lines of a log.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_EDGES = re.compile(r"^[\s.]+|[\s.]+$")
 
 
 def safe_title(name: str | None, limit: int = 120) -> str:
@@ -155,7 +209,8 @@ def safe_title(name: str | None, limit: int = 120) -> str:
 
     It is never part of a path on disk. The extension survives shortening.
     """
-    text = _CONTROL.sub("", (name or "").replace("\\", "/").rsplit("/", 1)[-1]).strip(" .")
+    last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
+    text = _EDGES.sub("", _HIDDEN.sub("", last))
     if not text:
         return "picture"
     if len(text) <= limit:

@@ -1,12 +1,16 @@
 """The annotated picture for downloads. Pages draw their boxes as SVG instead."""
 
 import io
+import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
 from apps.vision.colors import color_of, text_on
 from apps.vision.types import Box
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def annotate(picture: Image.Image, boxes: Iterable[Box]) -> Image.Image:
@@ -14,32 +18,58 @@ def annotate(picture: Image.Image, boxes: Iterable[Box]) -> Image.Image:
     drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
     width = max(2, round(max(picture.size) / 500))
-    font = ImageFont.load_default(size=max(12, round(max(picture.size) / 60)))
     for box in sorted(boxes, key=lambda box: box.score):
-        color = color_of(box.label)
-        pen.rectangle((box.x1, box.y1, box.x2, box.y2), outline=color, width=width)
-        _write(pen, box, font, color, picture.size)
+        corners = _corners(box, picture.size)
+        pen.rectangle(corners, outline=color_of(box.label), width=width)
+        _write(pen, box, corners, picture.size)
     return drawn
+
+
+def _corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The outermost pixels of ``box``, all of them inside a picture of ``size``."""
+    x1, x2 = (min(max(int(x), 0), size[0] - 1) for x in (box.x1, box.x2))
+    y1, y2 = (min(max(int(y), 0), size[1] - 1) for y in (box.y1, box.y2))
+    return x1, y1, x2, y2
 
 
 def _write(
     pen: ImageDraw.ImageDraw,
     box: Box,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    color: str,
+    corners: tuple[int, int, int, int],
     size: tuple[int, int],
 ) -> None:
     """The label above the box, or inside it where the picture ends; never outside."""
     text = f"{box.label} {100 * box.score:.0f}%"
-    _, _, wide, tall = pen.textbbox((2, 1), text, font=font)
-    x = max(0.0, min(box.x1, size[0] - wide - 2))
-    y = box.y1 - tall - 1 if box.y1 > tall + 1 else box.y1
-    pen.rectangle((x, y, x + wide + 2, y + tall + 1), fill=color)
+    font, wide, tall = _fitting(pen, text, size)
+    x = max(0, min(corners[0], size[0] - wide))
+    above = corners[1] - tall
+    y = max(0, min(above if above >= 0 else corners[1], size[1] - tall))
+    color = color_of(box.label)
+    pen.rectangle((x, y, x + wide - 1, y + tall - 1), fill=color)
     pen.text((x + 2, y + 1), text, fill=text_on(color), font=font)
+
+
+def _fitting(pen: ImageDraw.ImageDraw, text: str, size: tuple[int, int]) -> tuple[_Font, int, int]:
+    """(font, width, height) of a label with its margins; smaller where the picture is small."""
+    points = max(12, round(max(size) / 60))
+    while True:
+        font = _font(points)
+        _, _, right, bottom = pen.textbbox((2, 1), text, font=font)
+        wide, tall = math.ceil(right) + 3, math.ceil(bottom) + 2
+        if (wide <= size[0] and tall <= size[1]) or points <= 6:
+            return font, wide, tall
+        points = max(6, min(points - 1, int(points * min(size[0] / wide, size[1] / tall))))
+
+
+@lru_cache(16)
+def _font(points: int) -> _Font:
+    return ImageFont.load_default(size=points)
 
 
 def encode_jpeg(picture: Image.Image) -> bytes:
     """JPEG of an RGB picture, quality 92, without EXIF."""
+    bare = picture.copy()
+    bare.info.clear()  # else the comment of the original goes along
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=92)
+    bare.save(buffer, "JPEG", quality=92)
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from apps.errors import ConfigError, N_
+from apps.errors import N_, ConfigError
 from apps.vision.types import SCORE_FLOOR, Box, Detections
 from apps.vision.zoo.registry import DetectorSpec
 
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 # picture first, by whole steps, saves hundreds of megabytes of float tensor and moves no box by
 # more than a fraction of the shrunken pixel.
 REDUCE_ABOVE = 4096  # pixels, longest side
+
+# A side shorter than this part of the longer one would be shrunk to no pixel at all.
+THINNEST = 100
 
 
 class TorchEngine:
@@ -41,6 +44,7 @@ class TorchEngine:
             ConfigError: the chosen device does not exist here.
         """
         small, scale = _shrunk(picture)
+        small = _thick_enough(small)
         with self._lock:  # a module may be used by one thread at a time
             output = self._forward(small)
         return Detections(self._boxes(output, scale, picture.size), self.spec.name)
@@ -96,8 +100,8 @@ def pick_device(choice: str) -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(choice)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).cpu()  # "meta" makes tensors that hold nothing
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
             N_("SIGHTBOX_DEVICE is %(choice)s, which this machine does not have."), choice=choice
         ) from error
@@ -111,3 +115,16 @@ def _shrunk(picture: Image.Image) -> tuple[Image.Image, tuple[float, float]]:
         return picture, (1.0, 1.0)
     small = picture.reduce(factor)
     return small, (picture.width / small.width, picture.height / small.height)
+
+
+def _thick_enough(picture: Image.Image) -> Image.Image:
+    """``picture``, with white to its right or below if one of its sides is very short.
+
+    Its pixels stay where they are, so boxes need no change but to end where it ends.
+    """
+    least = -(-max(picture.size) // THINNEST)
+    if min(picture.size) >= least:
+        return picture
+    thick = Image.new("RGB", (max(picture.width, least), max(picture.height, least)), "white")
+    thick.paste(picture)
+    return thick
