@@ -106,3 +106,14 @@ def test_missing_settings_stop_the_start_with_their_names(tmp_path):
 def test_the_scripts_are_executable_and_sound(script):
     assert os.access(ROOT / script, os.X_OK)
     subprocess.run(["bash", "-n", script], cwd=ROOT, check=True)
+
+
+def test_plain_flask_finds_the_application_through_the_env_file(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SIGHTBOX_", "FLASK_"))}
+    environment |= {"SIGHTBOX_INSTANCE_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "routes"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "/images/<int:image_id>" in done.stdout
