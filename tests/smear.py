@@ -25,7 +25,7 @@ def smear(
     random = np.random.default_rng(seed)
     width, height = size
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
-    pixels = np.empty((height, width, 3)) + GROUND
+    pixels = np.full((height, width, 3), GROUND)
     pixels += (9 * np.sin(columns / width * 2.2 + 0.4) - 4 * rows / height)[..., None]  # the lamp
     (x, y, radius), *places = _places(random, size, red_cells)
     for place in places:
@@ -69,7 +69,7 @@ def _red_cell(
     shade = random.uniform(-8, 8)
     pale = random.uniform(0.35, 0.9) * np.exp(-((distance / 0.42) ** 2))
     rim = np.exp(-(((distance - 0.93) / 0.09) ** 2))
-    color = np.empty_like(pixels) + CELL
+    color = np.full_like(pixels, CELL)
     color += (np.array(CENTRE) - CELL) * pale[..., None] + (np.array(RIM) - CELL) * rim[..., None]
     inside = np.clip((1 - distance) * radius, 0, 1)[..., None]
     pixels += inside * (color + shade - pixels)

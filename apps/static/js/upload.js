@@ -118,6 +118,7 @@ form.addEventListener("submit", (event) => {
   input.click();
 });
 form.querySelector("[data-plain-submit]").hidden = true;
+form.classList.add("is-enhanced");
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 let depth = 0; // dragenter and dragleave also fire for every element inside
