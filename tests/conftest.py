@@ -116,8 +116,10 @@ def picture_bytes(
     size: tuple[int, int] = (64, 48), format: str = "JPEG", color: object = None, **options: object
 ) -> bytes:
     """A file of one colour; a new one each time, so that no two are the same picture."""
+    number = next(_colors)
+    if format == "JPEG":  # near colours can compress to the same bytes
+        options = {"comment": f"picture {number}"} | options
     if color is None:
-        number = next(_colors)
         color = (number * 37 % 256, number * 101 % 256, number // 256 % 256)
     buffer = io.BytesIO()
     Picture.new("RGB", size, color).save(buffer, format, **options)  # type: ignore[arg-type]

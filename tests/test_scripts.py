@@ -1,5 +1,6 @@
 """script/server as a stranger runs it: as a process, over HTTP, ended by a signal."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,12 +8,14 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from apps.config import ROOT
+from tests.conftest import picture_bytes
+from tests.visitor import Visitor
 
 PATIENCE = 120  # seconds
 
@@ -24,27 +27,36 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def server(tmp_path) -> Iterator[tuple[subprocess.Popen, str, Path]]:
-    """A running script/server, its address and its instance folder."""
-    port, instance = free_port(), tmp_path / "instance"
+def start(tmp_path) -> Iterator[Callable[[], tuple[subprocess.Popen, str]]]:
+    """start() -> a script/server that says it is ready, and its address; one instance folder."""
+    port, processes = free_port(), []
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
     environment |= {
         "VENV": sys.prefix,
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "SIGHTBOX_INSTANCE_PATH": str(instance),
-        "SIGHTBOX_SIGNUP_OPEN": "true",
+        "SIGHTBOX_INSTANCE_PATH": str(tmp_path / "instance"),
+        "SIGHTBOX_RATELIMIT_ENABLED": "false",
     }
-    process = subprocess.Popen(
-        ["script/server"], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        yield process, f"http://127.0.0.1:{port}", instance
-    finally:
-        if process.poll() is None:
-            process.kill()
+
+    def start() -> tuple[subprocess.Popen, str]:
+        process = subprocess.Popen(
+            ["script/server"], cwd=ROOT, env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        processes.append(process)
+        return process, f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in processes:
+        _kill(process)
         process.communicate()
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """SIGKILL for the server and everything it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until_ready(process: subprocess.Popen) -> str:
@@ -59,8 +71,8 @@ def wait_until_ready(process: subprocess.Popen) -> str:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_the_server_starts_says_where_it_is_serves_and_ends_cleanly(server, end):
-    process, address, instance = server
+def test_the_server_starts_says_where_it_is_serves_and_ends_cleanly(start, tmp_path, end):
+    process, address = start()
     said = wait_until_ready(process)
     assert f"Sightbox is ready: {address}" in said
     assert "the first account becomes administrator" in said
@@ -71,7 +83,7 @@ def test_the_server_starts_says_where_it_is_serves_and_ends_cleanly(server, end)
     assert not any("libtorch" in line for line in maps)  # nothing asked for it yet
     process.send_signal(end)
     assert process.wait(PATIENCE) == 0
-    assert (instance / "sightbox.sqlite").is_file()
+    assert (tmp_path / "instance" / "sightbox.sqlite").is_file()
     assert process.stdout is not None
     assert "Traceback" not in process.stdout.read()
 
@@ -81,6 +93,31 @@ def _memory_maps(pid: int) -> list[str]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     pids = [str(pid), *children]
     return [line for p in pids for line in Path(f"/proc/{p}/maps").read_text().splitlines()]
+
+
+def test_a_server_killed_in_the_middle_loses_nothing(start):
+    """50 pictures are queued, the server is killed with SIGKILL, started again: all are done."""
+    process, address = start()
+    wait_until_ready(process)
+    visitor = Visitor(address)
+    visitor.sign_up("ann")
+    pictures = [picture_bytes((400, 300)) for _ in range(50)]
+    ids = [result["id"] for result in visitor.upload(*pictures)]
+    query = "/images/status?" + "&".join(f"id={image_id}" for image_id in ids)
+    assert visitor.get_json(query)["waiting"] > 0  # so there is something to lose
+    _kill(process)
+    process.wait(PATIENCE)
+
+    process, _ = start()
+    wait_until_ready(process)
+    for _ in range(10_000):  # each round waits for an answer of the server
+        state = visitor.get_json(query)
+        if state["waiting"] == 0:
+            break
+    assert set(state["statuses"].values()) == {"done"}
+    assert len(state["statuses"]) == 50
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
 
 
 def test_missing_settings_stop_the_start_with_their_names(tmp_path):
