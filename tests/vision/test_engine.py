@@ -1,0 +1,275 @@
+"""The real detector with the shipped weights: on a drawn smear, and on photographs."""
+
+import hashlib
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from apps.config import ROOT
+from apps.errors import ConfigError, WeightsError
+from apps.vision.engine import REDUCE_ABOVE, TorchEngine, pick_device
+from apps.vision.types import SCORE_FLOOR, Box, Detections
+from apps.vision.zoo.registry import BLOOD_CELLS
+from tests.smear import Corners, smear
+
+DATA = Path(os.environ.get("SIGHTBOX_TEST_DATA", Path(ROOT).parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> TorchEngine:
+    return TorchEngine(BLOOD_CELLS, "cpu")
+
+
+def corners(box: Box) -> Corners:
+    return box.x1, box.y1, box.x2, box.y2
+
+
+def overlap(one: Corners, other: Corners) -> float:
+    """Intersection over union, 0..1."""
+    width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
+    height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+def found_of(truth: Sequence[Corners], boxes: Sequence[Box]) -> int:
+    """How many of ``truth`` a box overlaps by half or more; each box counts once."""
+    left = list(boxes)
+    found = 0
+    for wanted in truth:
+        best = max(left, key=lambda box: overlap(corners(box), wanted), default=None)
+        if best is not None and overlap(corners(best), wanted) >= 0.5:
+            left.remove(best)
+            found += 1
+    return found
+
+
+def assert_sound(found: Detections, size: tuple[int, int]) -> None:
+    scores = [box.score for box in found.boxes]
+    assert scores == sorted(scores, reverse=True)
+    assert all(SCORE_FLOOR <= score <= 1 for score in scores)
+    assert {box.label for box in found.boxes} <= set(BLOOD_CELLS.classes)
+    for box in found.boxes:
+        assert 0 <= box.x1 < box.x2 <= size[0]
+        assert 0 <= box.y1 < box.y2 <= size[1]
+
+
+# -- what it finds -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_most_red_cells_of_a_drawn_smear_are_found(engine, seed):
+    picture, discs = smear(seed)
+    found = engine.detect(picture)
+    assert found.model == BLOOD_CELLS.name
+    assert_sound(found, picture.size)
+    red = [box for box in found.boxes if box.label == "RBC" and box.score >= 0.5]
+    assert found_of(discs, red) >= 0.8 * len(discs)
+    assert len(red) <= len(discs) + 2
+    assert any(box.label == "WBC" and box.score >= 0.5 for box in found.boxes)
+
+
+def test_most_cells_of_real_photographs_are_found(engine):
+    folder = DATA / "blood-cells"
+    if not (folder / "annotations.json").is_file():
+        pytest.skip(f"no photographs at {folder}; set SIGHTBOX_TEST_DATA to the folder around it")
+    notes = json.loads((folder / "annotations.json").read_text("utf-8"))
+    some = [image for image in notes["images"] if image["split"] == "test"][::12]
+    names = {kind["id"]: kind["name"] for kind in notes["categories"]}
+    right = total = 0
+    with zipfile.ZipFile(folder / "images.zip") as archive:
+        for image in some:
+            with archive.open(image["file_name"]) as file, Image.open(file) as picture:
+                found = engine.detect(picture.convert("RGB"))
+            assert_sound(found, (image["width"], image["height"]))
+            sure = [box for box in found.boxes if box.score >= 0.5]
+            for label in names.values():
+                truth = [
+                    (x, y, x + width, y + height)
+                    for note in notes["annotations"]
+                    if note["image_id"] == image["id"] and names[note["category_id"]] == label
+                    for x, y, width, height in [note["bbox"]]
+                ]
+                right += found_of(truth, [box for box in sure if box.label == label])
+                total += len(truth)
+    assert total > 30
+    assert right / total >= 0.6
+
+
+@pytest.mark.parametrize("color", ["white", "black"])
+def test_an_empty_picture_gives_an_empty_result_and_no_error(engine, color):
+    found = engine.detect(Image.new("RGB", (640, 480), color))
+    assert_sound(found, (640, 480))
+    assert not [box for box in found.boxes if box.score >= 0.5]
+
+
+def test_the_boxes_are_those_of_the_plain_torchvision_model(engine):
+    import torch
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    from apps.vision.zoo.weights import load_weights
+
+    picture, _ = smear(5)
+    model = BLOOD_CELLS.build().eval()
+    load_weights(model, BLOOD_CELLS.weights, BLOOD_CELLS.sha256)
+    with torch.inference_mode():
+        [plain] = model([pil_to_tensor(picture).float() / 255])
+    wanted = [
+        (BLOOD_CELLS.classes[label - 1], score, *box)
+        for label, score, box in zip(
+            plain["labels"].tolist(), plain["scores"].tolist(), plain["boxes"].tolist(), strict=True
+        )
+        if score >= SCORE_FLOOR
+    ]
+    found = [(box.label, box.score, *corners(box)) for box in engine.detect(picture).boxes]
+    assert len(found) > 5
+    assert [row[0] for row in found] == [row[0] for row in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert one[1:] == pytest.approx(other[1:], abs=1e-3)
+
+
+# -- sizes ---------------------------------------------------------------------------------
+
+
+def test_boxes_of_a_very_wide_picture_come_back_in_its_own_pixels(engine):
+    picture = Image.new("RGB", (9000, 200), "white")
+    found = engine.detect(picture)
+    assert_sound(found, picture.size)
+
+
+def test_boxes_of_a_picture_that_was_halved_first_come_back_in_its_own_pixels(engine):
+    small, discs = smear(3)
+    factor = REDUCE_ABOVE // small.width + 1
+    picture = small.resize((small.width * factor, small.height * factor))
+    assert max(picture.size) > REDUCE_ABOVE
+    found = engine.detect(picture)
+    assert_sound(found, picture.size)
+    truth = [(x1 * factor, y1 * factor, x2 * factor, y2 * factor) for x1, y1, x2, y2 in discs]
+    red = [box for box in found.boxes if box.label == "RBC" and box.score >= 0.5]
+    assert found_of(truth, red) >= 0.8 * len(discs)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (1, 20_000), (321, 1), (2, 5000), (7, 3)])
+def test_a_thin_or_tiny_picture_is_no_error(engine, size):
+    assert_sound(engine.detect(Image.new("RGB", size, "pink")), size)
+
+
+# -- weights and devices -------------------------------------------------------------------
+
+
+def test_missing_weights_are_named(tmp_path):
+    spec = replace(BLOOD_CELLS, weights=tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match=r"gone\.safetensors is missing"):
+        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+
+
+def test_changed_weights_are_refused(tmp_path):
+    data = bytearray(BLOOD_CELLS.weights.read_bytes())
+    data[-1] ^= 1
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(data)
+    spec = replace(BLOOD_CELLS, weights=path)
+    with pytest.raises(WeightsError, match=r"changed\.safetensors is not the expected one"):
+        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+
+
+@pytest.mark.parametrize("data", [b"", b"no safetensors", b"\xff" * 64, b"\x80\x04K\x01."])
+def test_a_file_that_is_no_safetensors_is_refused_even_with_its_checksum(tmp_path, data):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(data)
+    spec = replace(BLOOD_CELLS, weights=path, sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(WeightsError, match="does not fit"):
+        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+
+
+def test_weights_of_another_network_are_refused():
+    spec = replace(BLOOD_CELLS, classes=("cat", "dog"))
+    with pytest.raises(WeightsError, match="does not fit its network"):
+        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+
+
+@pytest.mark.parametrize("choice", ["banana", "", "cuda:99", "meta", "hpu", "CPU"])
+def test_a_device_that_is_not_there_is_named(choice):
+    with pytest.raises(ConfigError, match=f"SIGHTBOX_DEVICE is {choice}"):
+        pick_device(choice)
+
+
+def test_the_engine_says_so_too():
+    with pytest.raises(ConfigError, match="banana"):
+        TorchEngine(BLOOD_CELLS, "banana").detect(Image.new("RGB", (64, 64)))
+
+
+def test_auto_is_cuda_where_there_is_one_and_else_the_cpu():
+    import torch
+
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert pick_device("cpu").type == "cpu"
+
+
+def test_an_engine_that_failed_works_once_its_weights_are_back(tmp_path):
+    path = tmp_path / "w.safetensors"
+    engine = TorchEngine(replace(BLOOD_CELLS, weights=path), "cpu")
+    picture = Image.new("RGB", (64, 64))
+    with pytest.raises(WeightsError):
+        engine.detect(picture)
+    path.write_bytes(BLOOD_CELLS.weights.read_bytes())
+    assert_sound(engine.detect(picture), picture.size)
+
+
+# -- threads -------------------------------------------------------------------------------
+
+
+def test_threads_that_start_together_load_the_model_once_and_agree(monkeypatch):
+    built = []
+    build = type(BLOOD_CELLS).build
+
+    def counted(spec):
+        built.append(spec.name)
+        return build(spec)
+
+    monkeypatch.setattr(type(BLOOD_CELLS), "build", counted)
+    engine = TorchEngine(BLOOD_CELLS, "cpu")
+    picture, _ = smear(1)
+    barrier = threading.Barrier(3)
+    results: list[Detections] = []
+
+    def work() -> None:
+        barrier.wait(timeout=60)
+        results.append(engine.detect(picture))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert built == [BLOOD_CELLS.name]
+    assert len(results) == 3
+    assert results[0] == results[1] == results[2]
+    assert results[0].boxes
+
+
+# -- GPU -----------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_the_gpu_finds_what_the_cpu_finds(engine):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    picture, discs = smear(0)
+    on_gpu = TorchEngine(BLOOD_CELLS, "cuda").detect(picture)
+    assert_sound(on_gpu, picture.size)
+    on_cpu = engine.detect(picture)
+    sure = [box for box in on_cpu.boxes if box.score >= 0.5]
+    same = [box for box in on_gpu.boxes if box.score >= 0.45]
+    assert found_of([corners(box) for box in sure], same) == len(sure)
+    red = [box for box in on_gpu.boxes if box.label == "RBC" and box.score >= 0.5]
+    assert found_of(discs, red) >= 0.8 * len(discs)
