@@ -33,7 +33,10 @@ class Base:
 
     # Adapters: read by container.py alone
     ENGINE = "torch"  # torch | fake (tests)
-    DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn128.blood_cells"
+    DETECTOR = "auto"  # or a name that "flask models list" shows
+    MODEL_DOWNLOADS = True  # whether "auto" may fetch the weights that it would rather use
+    MODELS_LOADED = 2  # in memory at the same time; the least recently used one goes
+    WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
     QUEUE = "thread"  # thread | inline (tests)
     QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait
@@ -121,6 +124,7 @@ class Testing(Base):
     RATELIMIT_ENABLED = False
     ENGINE = "fake"
     QUEUE = "inline"
+    MODEL_DOWNLOADS = False
     LOG_LEVEL = "WARNING"
     SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS = {
         "argon2__time_cost": 1,
@@ -176,6 +180,8 @@ def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
         raise ConfigError(f"Set {names} before starting; docs/settings.md says how.")
     if app.config["STORAGE_ROOT"] is None:
         app.config["STORAGE_ROOT"] = str(Path(app.instance_path) / "blobs")
+    if app.config["WEIGHTS_ROOT"] is None:
+        app.config["WEIGHTS_ROOT"] = str(Path(app.instance_path) / "weights")
     _derive_mail(app)
 
 

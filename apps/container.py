@@ -1,6 +1,7 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from flask import Flask, current_app
@@ -15,13 +16,16 @@ from apps.services.accounts import AccountService
 from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
+from apps.services.models import ModelService
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
-from apps.vision.engine import TorchEngine
+from apps.vision.engine import AUTO, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
-from apps.vision.zoo.registry import DetectorSpec, get_detector
+from apps.vision.zoo.downloads import Downloads
+from apps.vision.zoo.registry import get_detector
+from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
 
@@ -32,7 +36,7 @@ class Container:
 
     storage: Storage
     queue: Queue
-    detector: DetectorSpec
+    models: ModelService
     images: ImageService
     image_admin: ImageAdminService
     detections: DetectionService
@@ -45,9 +49,9 @@ def init_app(app: Flask) -> None:
     """Choose every adapter once; nothing else reads these keys."""
     storage = _storage(app)
     session = cast("scoped_session[Session]", db.session)
-    detector = get_detector(app.config["DETECTOR"])
+    models = _models(app)
     tags = TagService(session)
-    detections = DetectionService(session, storage, _engine(app, detector), tags)
+    detections = DetectionService(session, storage, _engine(app, models), tags)
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -57,7 +61,7 @@ def init_app(app: Flask) -> None:
     app.extensions[EXTENSION] = Container(
         storage=storage,
         queue=queue,
-        detector=detector,
+        models=models,
         images=ImageService(session, storage, queue, limits),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
@@ -79,9 +83,19 @@ def _storage(app: Flask) -> Storage:
     raise _unknown("STORAGE", app, "local")
 
 
-def _engine(app: Flask, detector: DetectorSpec) -> Engine:
+def _models(app: Flask) -> ModelService:
+    default = app.config["DETECTOR"]
+    if default != AUTO:
+        get_detector(default)  # an unknown name stops the start
+    store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
+    return ModelService(store, Downloads(store), default, app.config["MODEL_DOWNLOADS"])
+
+
+def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
-        return TorchEngine(detector, app.config["DEVICE"])
+        return TorchEngine(
+            models.store, models.default, app.config["DEVICE"], app.config["MODELS_LOADED"]
+        )
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")

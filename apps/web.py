@@ -54,8 +54,12 @@ class RowIdConverter(IntegerConverter):
 
 
 def _start_queue() -> None:
-    """Resume waiting pictures under ``flask run`` too, which has no start-up hook."""
+    """Resume waiting pictures under ``flask run`` too, which has no start-up hook.
+
+    And begin to fetch better weights, if "auto" may: the embedded model answers meanwhile.
+    """
     services().queue.start()
+    services().models.fetch_preferred()
 
 
 def _refuse_odd_json() -> None:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from apps.vision.decode import decode, derivatives
 from apps.vision.draw import encode_jpeg
 from apps.vision.engine import TorchEngine
 from apps.vision.zoo.registry import BLOOD_CELLS
-from apps.vision.zoo.weights import load_weights
+from apps.vision.zoo.store import WeightsStore
+from apps.vision.zoo.weights import load_detector
 
 ROUNDS = 15
 
@@ -33,10 +35,9 @@ def main() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     file = encode_jpeg(picture)
-    engine = TorchEngine(BLOOD_CELLS, "cpu")
-    model = BLOOD_CELLS.build()
-    load_weights(model, BLOOD_CELLS.weights, BLOOD_CELLS.sha256)
-    model.eval()
+    store = WeightsStore(Path())  # the embedded weights need no folder
+    engine = TorchEngine(store, BLOOD_CELLS.name, "cpu")
+    model = load_detector(BLOOD_CELLS, store)
     tensor = pil_to_tensor(picture).float() / 255
 
     @torch.inference_mode()

@@ -28,7 +28,6 @@ from apps.models import Image
 from apps.services.images import Outcome
 from apps.vision.decode import decode
 from apps.vision.draw import annotate, encode_jpeg
-from apps.vision.zoo.registry import detectors, get_detector
 from apps.web import paginate, wants_json
 
 bp = Blueprint("detector", __name__, template_folder="templates")
@@ -40,7 +39,7 @@ bp = Blueprint("detector", __name__, template_folder="templates")
 @bp.get("/")
 def index() -> ResponseReturnValue:
     if not current_user.is_authenticated:
-        return render_template("detector/welcome.html", detector=services().detector)
+        return render_template("detector/welcome.html", detector=services().models.current())
     return _gallery()
 
 
@@ -59,7 +58,7 @@ def _gallery(tag: str = "") -> ResponseReturnValue:
         search=tag,
         chips=services().tags.counts(user_id),
         waiting=services().images.waiting(user_id),
-        detector=services().detector,
+        detector=services().models.current(),
         form=UploadForm(),
     )
 
@@ -248,11 +247,9 @@ def _download(image: Image, data: bytes, extension: str) -> Response:
 
 @bp.get("/models")
 def models() -> ResponseReturnValue:
-    return render_template("detector/models.html", specs=detectors(), default=services().detector)
+    return render_template("detector/models.html", models=services().models.all())
 
 
 @bp.get("/models/<name>")
 def model(name: str) -> ResponseReturnValue:
-    return render_template(
-        "detector/model.html", spec=get_detector(name), default=services().detector
-    )
+    return render_template("detector/model.html", model=services().models.get(name))

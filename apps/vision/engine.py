@@ -3,19 +3,30 @@
 import logging
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from apps.errors import N_, ConfigError
 from apps.vision.types import SCORE_FLOOR, Box, Detections
-from apps.vision.zoo.registry import DetectorSpec
+from apps.vision.zoo.registry import (
+    BEST_ON_CPU,
+    BEST_ON_GPU,
+    EMBEDDED_DEFAULT,
+    DetectorSpec,
+    get_detector,
+)
+from apps.vision.zoo.store import WeightsState, WeightsStore
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 logger = logging.getLogger(__name__)
+
+AUTO = "auto"  # the default model: see choose()
 
 # Detectors shrink their input to at most 320 to 1,333 pixels themselves. Halving a much larger
 # picture first, by whole steps, saves hundreds of megabytes of float tensor and moves no box by
@@ -27,65 +38,119 @@ THINNEST = 100
 
 
 class TorchEngine:
-    """One model on one device, loaded once, shared by every thread of the process."""
+    """The detectors of one process on one device, loaded on first use, shared by every thread.
 
-    def __init__(self, spec: DetectorSpec, device: str = "auto") -> None:
-        self.spec = spec
+    Args:
+        store: where weights are.
+        default: name of the model for pictures that ask for none, or "auto".
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        keep: models that stay loaded; the least recently used one goes.
+        lookup: from a name to its model.
+    """
+
+    def __init__(
+        self,
+        store: WeightsStore,
+        default: str = AUTO,
+        device: str = "auto",
+        keep: int = 2,
+        lookup: Callable[[str], DetectorSpec] = get_detector,
+    ) -> None:
+        self.store = store
+        self.lookup = lookup
+        self.default = default
         self.device_choice = device
+        self.keep = keep
         self._lock = threading.Lock()
-        self._model: nn.Module | None = None
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._device: torch.device | None = None
 
-    def detect(self, picture: Image.Image) -> Detections:
+    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
 
+        Args:
+            model: name in the registry; None for the default.
+
         Raises:
+            NotFound: no such model.
             WeightsError: the weights are missing or changed.
             ConfigError: the chosen device does not exist here.
         """
         small, scale = _shrunk(picture)
         small = _thick_enough(small)
         with self._lock:  # a module may be used by one thread at a time
-            output = self._forward(small)
-        return Detections(self._boxes(output, scale, picture.size), self.spec.name)
+            spec = self._spec(model)
+            output = self._forward(spec, small)
+        return Detections(_boxes(spec, output, scale, picture.size), spec.name)
 
-    def _forward(self, picture: Image.Image) -> dict[str, Any]:
+    def _spec(self, model: str | None) -> DetectorSpec:
+        if model is not None or self.default != AUTO:
+            return self.lookup(model or self.default)
+        return choose(AUTO, self.store, gpu=self._ready_device().type == "cuda")
+
+    def _forward(self, spec: DetectorSpec, picture: Image.Image) -> dict[str, Any]:
         import torch
         from torchvision.transforms.v2.functional import pil_to_tensor
 
-        model, device = self._loaded()
+        device = self._ready_device()
+        network = self._loaded(spec, device)
         with torch.inference_mode():
             tensor = pil_to_tensor(picture).to(device).float().div_(255)  # (3, H, W) in 0..1
-            [output] = model([tensor])
-        return {name: value.cpu().tolist() for name, value in output.items()}
+            [output] = network([tensor])
+        return {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
 
-    def _loaded(self) -> "tuple[nn.Module, torch.device]":
-        """The model, ready on its device; the caller holds the lock."""
-        if self._model is None or self._device is None:
-            from apps.vision.zoo.weights import load_weights
+    def _ready_device(self) -> "torch.device":
+        if self._device is None:
+            self._device = pick_device(self.device_choice)
+        return self._device
+
+    def _loaded(self, spec: DetectorSpec, device: "torch.device") -> "nn.Module":
+        """The network of ``spec``, ready on ``device``; the caller holds the lock."""
+        network = self._models.pop(spec.name, None)
+        if network is None:
+            from apps.vision.zoo.weights import load_detector
 
             started = time.perf_counter()
-            device = pick_device(self.device_choice)
-            model = self.spec.build()
-            load_weights(model, self.spec.weights, self.spec.sha256)
-            self._model, self._device = model.to(device).eval(), device
+            while len(self._models) >= self.keep:
+                name, _ = self._models.popitem(last=False)
+                logger.info("unloaded model=%s", name)
+            network = load_detector(spec, self.store).to(device)
             seconds = time.perf_counter() - started
-            logger.info("loaded model=%s device=%s seconds=%.1f", self.spec.name, device, seconds)
-        return self._model, self._device
+            logger.info("loaded model=%s device=%s seconds=%.1f", spec.name, device, seconds)
+        self._models[spec.name] = network
+        return network
 
-    def _boxes(
-        self, output: dict[str, Any], scale: tuple[float, float], size: tuple[int, int]
-    ) -> tuple[Box, ...]:
-        """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first."""
-        boxes = []
-        for corners, label, score in zip(
-            output["boxes"], output["labels"], output["scores"], strict=True
-        ):
-            x1, x2 = (min(max(x * scale[0], 0.0), size[0]) for x in corners[::2])
-            y1, y2 = (min(max(y * scale[1], 0.0), size[1]) for y in corners[1::2])
-            if score >= SCORE_FLOOR and x1 < x2 and y1 < y2:
-                boxes.append(Box(self.spec.classes[label - 1], min(score, 1.0), x1, y1, x2, y2))
-        return tuple(sorted(boxes, key=lambda box: -box.score))
+
+def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
+    """The detector for pictures that ask for none.
+
+    ``auto`` is the best one for the device whose weights are there, else the embedded one, which
+    always is.
+
+    Raises:
+        NotFound: ``default`` is not in the registry.
+    """
+    if default != AUTO:
+        return get_detector(default)
+    best = BEST_ON_GPU if gpu else BEST_ON_CPU
+    there = store.state(best.weights) is WeightsState.READY
+    return best if there else EMBEDDED_DEFAULT
+
+
+def _boxes(
+    spec: DetectorSpec, output: dict[str, Any], scale: tuple[float, float], size: tuple[int, int]
+) -> tuple[Box, ...]:
+    """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first."""
+    boxes = []
+    for corners, number, score in zip(
+        output["boxes"], output["labels"], output["scores"], strict=True
+    ):
+        label = spec.classes[number - 1] if number > 0 else None  # 0: background
+        x1, x2 = (min(max(x * scale[0], 0.0), size[0]) for x in corners[::2])
+        y1, y2 = (min(max(y * scale[1], 0.0), size[1]) for y in corners[1::2])
+        if label is not None and score >= SCORE_FLOOR and x1 < x2 and y1 < y2:
+            boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2))
+    return tuple(sorted(boxes, key=lambda box: -box.score))
 
 
 def pick_device(choice: str) -> "torch.device":

@@ -24,5 +24,5 @@ class FakeEngine:
         self.script = script
         self.model = model
 
-    def detect(self, picture: Image.Image) -> Detections:
-        return Detections(tuple(self.script(picture)), self.model)
+    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
+        return Detections(tuple(self.script(picture)), model or self.model)

@@ -35,8 +35,11 @@ class Detections:
 class Engine(Protocol):
     """What the services need of a detector."""
 
-    def detect(self, picture: Image.Image) -> Detections:
+    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
+
+        Args:
+            model: name in the registry; None for the default.
 
         Raises:
             DetectionError: this picture or these weights can never work.

@@ -16,15 +16,31 @@ from apps.config import ROOT
 from apps.errors import ConfigError, WeightsError
 from apps.vision.engine import REDUCE_ABOVE, TorchEngine, pick_device
 from apps.vision.types import SCORE_FLOOR, Box, Detections
-from apps.vision.zoo.registry import BLOOD_CELLS
+from apps.vision.zoo.registry import BLOOD_CELLS, DetectorSpec
+from apps.vision.zoo.store import WeightsStore
 from tests.smear import Corners, smear
 
 DATA = Path(os.environ.get("SIGHTBOX_TEST_DATA", Path(ROOT).parent / "shared" / "data"))
 
 
+EMBEDDED = WeightsStore(Path())  # embedded weights need no folder of downloads
+OWN = EMBEDDED.path(BLOOD_CELLS.weights)
+
+
+def engine_of(spec: DetectorSpec = BLOOD_CELLS, device: str = "cpu") -> TorchEngine:
+    """An engine that knows ``spec`` alone."""
+    return TorchEngine(EMBEDDED, spec.name, device, lookup={spec.name: spec}.__getitem__)
+
+
+def with_file(path: Path, sha256: str = BLOOD_CELLS.weights.sha256) -> DetectorSpec:
+    """The shipped detector with another file of weights."""
+    file = replace(BLOOD_CELLS.weights, name=path.name, folder=path.parent, sha256=sha256)
+    return replace(BLOOD_CELLS, weights=file)
+
+
 @pytest.fixture(scope="module")
 def engine() -> TorchEngine:
-    return TorchEngine(BLOOD_CELLS, "cpu")
+    return engine_of()
 
 
 def corners(box: Box) -> Corners:
@@ -114,11 +130,10 @@ def test_the_boxes_are_those_of_the_plain_torchvision_model(engine):
     import torch
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    from apps.vision.zoo.weights import load_weights
+    from apps.vision.zoo.weights import load_detector
 
     picture, _ = smear(5)
-    model = BLOOD_CELLS.build().eval()
-    load_weights(model, BLOOD_CELLS.weights, BLOOD_CELLS.sha256)
+    model = load_detector(BLOOD_CELLS, EMBEDDED)
     with torch.inference_mode():
         [plain] = model([pil_to_tensor(picture).float() / 255])
     wanted = [
@@ -165,34 +180,34 @@ def test_a_thin_or_tiny_picture_is_no_error(engine, size):
 
 
 def test_missing_weights_are_named(tmp_path):
-    spec = replace(BLOOD_CELLS, weights=tmp_path / "gone.safetensors")
-    with pytest.raises(WeightsError, match=r"gone\.safetensors is missing"):
-        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+    spec = with_file(tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match=r"gone\.safetensors are missing"):
+        engine_of(spec).detect(Image.new("RGB", (64, 64)))
 
 
 def test_changed_weights_are_refused(tmp_path):
-    data = bytearray(BLOOD_CELLS.weights.read_bytes())
+    data = bytearray(OWN.read_bytes())
     data[-1] ^= 1
     path = tmp_path / "changed.safetensors"
     path.write_bytes(data)
-    spec = replace(BLOOD_CELLS, weights=path)
+    spec = with_file(path)
     with pytest.raises(WeightsError, match=r"changed\.safetensors is not the expected one"):
-        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+        engine_of(spec).detect(Image.new("RGB", (64, 64)))
 
 
 @pytest.mark.parametrize("data", [b"", b"no safetensors", b"\xff" * 64, b"\x80\x04K\x01."])
 def test_a_file_that_is_no_safetensors_is_refused_even_with_its_checksum(tmp_path, data):
     path = tmp_path / "odd.safetensors"
     path.write_bytes(data)
-    spec = replace(BLOOD_CELLS, weights=path, sha256=hashlib.sha256(data).hexdigest())
-    with pytest.raises(WeightsError, match="does not fit"):
-        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+    spec = with_file(path, hashlib.sha256(data).hexdigest())
+    with pytest.raises(WeightsError, match="holds more than tensors"):
+        engine_of(spec).detect(Image.new("RGB", (64, 64)))
 
 
 def test_weights_of_another_network_are_refused():
     spec = replace(BLOOD_CELLS, classes=("cat", "dog"))
     with pytest.raises(WeightsError, match="does not fit its network"):
-        TorchEngine(spec, "cpu").detect(Image.new("RGB", (64, 64)))
+        engine_of(spec).detect(Image.new("RGB", (64, 64)))
 
 
 @pytest.mark.parametrize("choice", ["banana", "", "cuda:99", "meta", "hpu", "CPU"])
@@ -203,7 +218,7 @@ def test_a_device_that_is_not_there_is_named(choice):
 
 def test_the_engine_says_so_too():
     with pytest.raises(ConfigError, match="banana"):
-        TorchEngine(BLOOD_CELLS, "banana").detect(Image.new("RGB", (64, 64)))
+        engine_of(device="banana").detect(Image.new("RGB", (64, 64)))
 
 
 def test_auto_is_cuda_where_there_is_one_and_else_the_cpu():
@@ -215,11 +230,11 @@ def test_auto_is_cuda_where_there_is_one_and_else_the_cpu():
 
 def test_an_engine_that_failed_works_once_its_weights_are_back(tmp_path):
     path = tmp_path / "w.safetensors"
-    engine = TorchEngine(replace(BLOOD_CELLS, weights=path), "cpu")
+    engine = engine_of(with_file(path))
     picture = Image.new("RGB", (64, 64))
     with pytest.raises(WeightsError):
         engine.detect(picture)
-    path.write_bytes(BLOOD_CELLS.weights.read_bytes())
+    path.write_bytes(OWN.read_bytes())
     assert_sound(engine.detect(picture), picture.size)
 
 
@@ -235,7 +250,7 @@ def test_threads_that_start_together_load_the_model_once_and_agree(monkeypatch):
         return build(spec)
 
     monkeypatch.setattr(type(BLOOD_CELLS), "build", counted)
-    engine = TorchEngine(BLOOD_CELLS, "cpu")
+    engine = engine_of()
     picture, _ = smear(1)
     barrier = threading.Barrier(3)
     results: list[Detections] = []
@@ -265,7 +280,7 @@ def test_the_gpu_finds_what_the_cpu_finds(engine):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     picture, discs = smear(0)
-    on_gpu = TorchEngine(BLOOD_CELLS, "cuda").detect(picture)
+    on_gpu = engine_of(device="cuda").detect(picture)
     assert_sound(on_gpu, picture.size)
     on_cpu = engine.detect(picture)
     sure = [box for box in on_cpu.boxes if box.score >= 0.5]

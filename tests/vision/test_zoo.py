@@ -3,15 +3,31 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from apps.config import ROOT, Base
 from apps.errors import NotFound
-from apps.vision.zoo import registry
-from apps.vision.zoo.registry import BLOOD_CELLS, DetectorSpec, detectors, get_detector
+from apps.vision.engine import TorchEngine, choose
+from apps.vision.zoo import catalogue, registry
+from apps.vision.zoo.registry import (
+    BEST_ON_CPU,
+    BEST_ON_GPU,
+    BLOOD_CELLS,
+    EMBEDDED_DEFAULT,
+    DetectorSpec,
+    detectors,
+    get_detector,
+)
+from apps.vision.zoo.store import WeightsStore
 
-SPECS = [pytest.param(spec, id=spec.name) for spec in detectors()]
+
+OWN = [pytest.param(spec, id=spec.name) for spec in detectors() if spec.weights.embedded]
+COCO = [pytest.param(spec, id=spec.name) for spec in detectors() if spec.torchvision]
+STORE = WeightsStore(Path())  # embedded weights need no folder of downloads
 
 
 def test_names_are_unique_and_found():
@@ -21,8 +37,14 @@ def test_names_are_unique_and_found():
         assert get_detector(spec.name) is spec
 
 
-def test_the_default_detector_is_registered():
-    assert get_detector(Base.DETECTOR) is BLOOD_CELLS
+def test_auto_takes_the_best_model_whose_weights_are_there(tmp_path):
+    store = WeightsStore(tmp_path)
+    assert Base.DETECTOR == "auto"
+    for gpu, best in ((True, BEST_ON_GPU), (False, BEST_ON_CPU)):
+        assert choose("auto", store, gpu=gpu) is EMBEDDED_DEFAULT
+        (tmp_path / best.weights.name).write_bytes(b"")
+        assert choose("auto", store, gpu=gpu) is best
+    assert choose(BLOOD_CELLS.name, store, gpu=True) is BLOOD_CELLS
 
 
 def test_an_unknown_name_is_told_the_known_ones():
@@ -31,41 +53,40 @@ def test_an_unknown_name_is_told_the_known_ones():
 
 
 def test_every_spec_of_the_module_is_registered():
-    made = [value for value in vars(registry).values() if isinstance(value, DetectorSpec)]
-    assert sorted(spec.name for spec in made) == sorted(spec.name for spec in detectors())
+    made = {value.name for value in vars(registry).values() if isinstance(value, DetectorSpec)}
+    assert made <= {spec.name for spec in detectors()}
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", OWN)
 def test_a_name_is_architecture_and_weights(spec):
     architecture, _, weights = spec.name.partition(".")
     assert architecture == spec.builder.partition(":")[2]
     assert weights
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", OWN)
 def test_the_checksum_is_that_of_the_file(spec):
-    assert hashlib.sha256(spec.weights.read_bytes()).hexdigest() == spec.sha256
+    assert hashlib.sha256(STORE.path(spec.weights).read_bytes()).hexdigest() == spec.weights.sha256
+    assert STORE.path(spec.weights).stat().st_size == spec.weights.size
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", OWN)
 def test_the_builder_builds_a_network_of_as_many_parameters_as_the_card_says(spec):
     number = sum(parameter.numel() for parameter in spec.build().parameters())
     assert round(number, -5) == spec.card.parameters
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", OWN)
 def test_the_weights_fit_the_network_exactly(spec):
-    from apps.vision.zoo.weights import load_weights
+    from apps.vision.zoo.weights import load_detector
 
-    model = spec.build()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    load_weights(model, spec.weights, spec.sha256)
-    after = model.state_dict()
+    before = spec.build().state_dict()
+    after = load_detector(spec, STORE).state_dict()
     assert all(value.isfinite().all() for value in after.values() if value.is_floating_point())
     assert any(not before[name].equal(value) for name, value in after.items())
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", OWN)
 def test_the_card_speaks_of_every_class_and_its_figures_are_fractions(spec):
     assert [score.label for score in spec.card.per_class] == list(spec.classes)
     assert len(set(spec.classes)) == len(spec.classes)
@@ -85,3 +106,61 @@ def test_importing_the_registry_or_the_engine_imports_no_torch():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
+
+
+# -- torchvision's own -----------------------------------------------------------------------
+
+
+def test_the_catalogue_is_what_the_installed_torchvision_says():
+    assert catalogue.read() == catalogue.make(), "run python -m apps.vision.zoo.catalogue"
+
+
+@pytest.mark.parametrize("spec", COCO)
+def test_the_eighty_classes_of_coco_are_known_and_no_other(spec):
+    assert len(spec.labels) == 80
+    assert len(spec.classes) == 90
+    assert "N/A" not in spec.labels
+    assert {"person", "dog", "toothbrush"} <= set(spec.labels)
+
+
+@pytest.mark.parametrize("spec", COCO)
+def test_every_builder_loads_a_checked_state_dict_and_detects_like_torchvision(spec, tmp_path):
+    """With random weights: the published ones cannot be had without a network."""
+    import torch
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    torch.manual_seed(0)
+    path = tmp_path / spec.weights.name
+    torch.save(spec.build().state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    spec = replace(spec, weights=replace(spec.weights, sha256=digest[:8]))
+    store = WeightsStore(tmp_path)
+    picture = Image.effect_noise((160, 120), 90).convert("RGB")
+
+    engine = TorchEngine(store, spec.name, "cpu", lookup={spec.name: spec}.__getitem__)
+    found = engine.detect(picture)
+    assert found.model == spec.name
+    with torch.inference_mode():
+        [plain] = engine._models[spec.name]([pil_to_tensor(picture).float() / 255])
+    whole = (plain["boxes"][:, :2] < plain["boxes"][:, 2:]).all(1).tolist()
+    wanted = [
+        (spec.classes[label - 1], score)
+        for label, score, good in zip(
+            plain["labels"].tolist(), plain["scores"].tolist(), whole, strict=True
+        )
+        if good and label > 0 and spec.classes[label - 1] is not None
+    ]
+    wanted.sort(key=lambda row: -row[1])
+    assert [box.score for box in found.boxes] == pytest.approx([score for _, score in wanted])
+    assert sorted(box.label for box in found.boxes) == sorted(str(label) for label, _ in wanted)
+    path.unlink()
+
+
+def test_the_least_recently_used_model_goes_when_there_are_too_many():
+    """Three names of one small network; two may stay."""
+    specs = {name: replace(BLOOD_CELLS, name=name) for name in ("a.x", "b.x", "c.x")}
+    engine = TorchEngine(STORE, "a.x", "cpu", keep=2, lookup=specs.__getitem__)
+    picture = Image.effect_noise((160, 120), 90).convert("RGB")
+    for name in ("a.x", "b.x", "a.x", "c.x"):
+        assert engine.detect(picture, name).model == name
+    assert list(engine._models) == ["a.x", "c.x"]

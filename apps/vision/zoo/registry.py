@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apps.errors import N_, NotFound
+from apps.vision.zoo import catalogue
+from apps.vision.zoo.store import WeightsFile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,11 +38,12 @@ class ModelCard:
     limits: tuple[str, ...]
     data: str
     split: str
-    ap50: float  # at IoU 0.50, 0..1
-    ap: float  # COCO definition, 0..1
-    per_class: tuple[ClassScore, ...]
+    ap: float  # box AP, COCO definition, 0..1
     parameters: int
     licence: str
+    ap50: float | None = None  # at IoU 0.50, 0..1; None: not published
+    per_class: tuple[ClassScore, ...] = ()
+    source: str = ""  # where the weights and their recipe are described
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +51,42 @@ class DetectorSpec:
     """Everything needed to build a detector, load it and explain it."""
 
     name: str  # "architecture.weights"
-    builder: str  # "module:function", called with the number of classes without background
-    classes: tuple[str, ...]  # label 1, 2, ...; 0 is the background
-    weights: Path  # safetensors
-    sha256: str
+    builder: str  # "module:function"; see build() and weights.load_detector()
+    classes: tuple[str | None, ...]  # label 1, 2, ...; 0 is the background, None is never shown
+    weights: WeightsFile
     card: ModelCard
+    torchvision: str | None = None  # name of torchvision's weights, "COCO_V1", if they are its own
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What this detector can find."""
+        return tuple(label for label in self.classes if label is not None)
+
+    def function(self) -> "Callable[..., nn.Module]":
+        """The builder itself; imports torch."""
+        module, _, name = self.builder.partition(":")
+        function: Callable[..., nn.Module] = getattr(import_module(module), name)
+        return function
 
     def build(self) -> "nn.Module":
         """The network with random weights."""
-        module, _, function = self.builder.partition(":")
-        builder: Callable[[int], nn.Module] = getattr(import_module(module), function)
-        return builder(len(self.classes))
+        if self.torchvision is None:
+            return self.function()(len(self.classes))
+        return self.function()(
+            weights=None, weights_backbone=None, num_classes=len(self.classes) + 1
+        )
 
 
 BLOOD_CELLS = DetectorSpec(
     name="fasterrcnn_mobilenet_v3_large_fpn128.blood_cells",
     builder="apps.vision.zoo.mobilenet_fpn:fasterrcnn_mobilenet_v3_large_fpn128",
     classes=("RBC", "WBC", "Platelets"),
-    weights=EMBEDDED / "blood-cells.safetensors",
-    sha256="9d40e6ca4143278bb2eb5d057f1a14d5bc9c497750671914a87adc843bcc00ce",
+    weights=WeightsFile(
+        name="blood-cells.safetensors",
+        sha256="9d40e6ca4143278bb2eb5d057f1a14d5bc9c497750671914a87adc843bcc00ce",
+        size=14_470_028,
+        folder=EMBEDDED,
+    ),
     card=ModelCard(
         title=N_("Blood cells"),
         summary=N_("Finds red cells, white cells and platelets in photographs of blood smears."),
@@ -94,7 +114,42 @@ BLOOD_CELLS = DetectorSpec(
     ),
 )
 
-_specs = {spec.name: spec for spec in (BLOOD_CELLS,)}
+
+
+def _coco(entry: dict[str, Any]) -> DetectorSpec:
+    """A detector of torchvision with its COCO weights, from its entry in the catalogue."""
+    return DetectorSpec(
+        name=entry["name"],
+        builder=f"torchvision.models.detection:{entry['architecture']}",
+        classes=tuple(entry["classes"]),
+        weights=WeightsFile(
+            name=entry["file"], sha256=entry["sha256"], size=entry["size"], url=entry["url"]
+        ),
+        card=ModelCard(
+            title=entry["architecture"],
+            summary=N_("Finds 80 everyday things: people, animals, vehicles, food, furniture …"),
+            use=N_("Ordinary photographs, of any size."),
+            limits=(
+                N_("It knows the 80 classes of COCO and nothing else."),
+                N_("Very small things and large crowds are missed."),
+            ),
+            data=N_("COCO 2017: 118,287 photographs of everyday scenes."),
+            split=N_("Measured by its publisher on the 5,000 photographs of COCO val2017."),
+            ap=round(entry["box_map"] / 100, 3),
+            parameters=entry["parameters"],
+            licence=N_("Weights: BSD-3-Clause (torchvision). Annotations of COCO: CC BY 4.0."),
+            source=entry["recipe"],
+        ),
+        torchvision=entry["weights"],
+    )
+
+
+_specs = {spec.name: spec for spec in (BLOOD_CELLS, *map(_coco, catalogue.read()))}
+
+EMBEDDED_DEFAULT = BLOOD_CELLS
+# What "auto" prefers, when the weights are there.
+BEST_ON_GPU = _specs["fasterrcnn_resnet50_fpn_v2.coco_v1"]
+BEST_ON_CPU = _specs["fasterrcnn_mobilenet_v3_large_320_fpn.coco_v1"]
 
 
 def detectors() -> tuple[DetectorSpec, ...]:

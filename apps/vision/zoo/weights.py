@@ -1,40 +1,87 @@
-"""Weights from disk: safetensors alone, because a pickle can run code."""
+"""Weights into networks: safetensors, or state dicts read without unpickling code."""
 
-import hashlib
+import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.models import get_model_weights
 
 from apps.errors import N_, WeightsError
+from apps.vision.types import SCORE_FLOOR
+from apps.vision.zoo.registry import DetectorSpec
+from apps.vision.zoo.store import WeightsStore
+
+State = dict[str, torch.Tensor]
 
 
-def load_weights(model: nn.Module, path: Path, sha256: str) -> None:
-    """Fill ``model`` from the safetensors file at ``path``; half precision becomes float32.
+def load_detector(spec: DetectorSpec, store: WeightsStore) -> nn.Module:
+    """The network of ``spec`` with its weights, float32, on the CPU, in evaluation mode.
 
     Raises:
         WeightsError: missing, changed, unreadable, or made for another network.
     """
-    if not path.is_file():
-        raise WeightsError(
-            N_("The weights file %(file)s is missing. An administrator must put it back."),
-            file=path.name,
-        )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise WeightsError(
-            N_("The weights file %(file)s is not the expected one (its checksum differs)."),
-            file=path.name,
-        )
+    store.verify(spec.weights)
+    state = read_state(store.path(spec.weights))
     try:
-        model.load_state_dict({k: _widen(v) for k, v in load_file(path).items()})
-    except (SafetensorError, RuntimeError) as error:
+        if spec.torchvision is not None:
+            model = _torchvision(spec, state)
+        else:
+            model = spec.build()
+            model.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
         raise WeightsError(
-            N_("The weights file %(file)s does not fit its network."), file=path.name
+            N_("The weights file %(file)s does not fit its network."), file=spec.weights.name
         ) from error
+    return model.eval()
+
+
+def read_state(path: Path) -> State:
+    """Tensors of a safetensors file or of a plain state dict; half precision becomes float32.
+
+    Raises:
+        WeightsError: neither of the two. A file that needs full unpickling is never loaded.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        raise WeightsError(
+            N_("The weights file %(file)s holds more than tensors, or is damaged."), file=path.name
+        ) from error
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(
+            N_("The weights file %(file)s holds more than tensors, or is damaged."), file=path.name
+        )
+    return {name: _widen(value) for name, value in state.items()}
+
+
+def _torchvision(spec: DetectorSpec, state: State) -> nn.Module:
+    """torchvision's own construction around ``state``.
+
+    Built "with weights" on purpose: only then does torchvision freeze the batch norms and set
+    their epsilon as at training, so only then are the boxes the published ones. Its download is
+    replaced by the file that the store has checked.
+    """
+    floor = "box_score_thresh" if "rcnn" in spec.builder else "score_thresh"
+    architecture = spec.builder.partition(":")[2]
+    weights = get_model_weights(architecture)[spec.torchvision]
+
+    def stored(*_args: Any, **_kwargs: Any) -> State:
+        return state
+
+    kind: Any = type(weights)
+    kind.get_state_dict = stored
+    try:
+        model: nn.Module = spec.function()(weights=weights, **{floor: SCORE_FLOOR})
+    finally:
+        del kind.get_state_dict  # the inherited one is back
+    return model
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,115 @@
+"""``flask models`` with a small detector of torchvision, fetched over HTTP from loopback."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from apps.vision.zoo import registry
+from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
+
+
+NAME = "ssdlite320_mobilenet_v3_large.coco_v1"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch) -> Iterator[None]:
+    """The detector NAME with random weights, published on loopback instead of at its address."""
+    import torch
+
+    folder = tmp_path / "published"
+    folder.mkdir()
+    spec = get_detector(NAME)
+    torch.manual_seed(0)
+    torch.save(spec.build().state_dict(), folder / spec.weights.name)
+    digest = hashlib.sha256((folder / spec.weights.name).read_bytes()).hexdigest()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/{spec.weights.name}"
+    file = replace(spec.weights, url=url, sha256=digest[:8])
+    monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=file))
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def flask(make_app):
+    app = make_app(ENGINE="torch", DEVICE="cpu", DETECTOR="auto")
+
+    def flask(*arguments: str):
+        return app.test_cli_runner().invoke(args=list(arguments))
+
+    return flask
+
+
+def test_list_shows_every_model_and_which_is_in_use(flask):
+    lines = flask("models", "list").output.splitlines()
+    assert len(lines) == 12
+    assert lines[0].split("\t") == [BLOOD_CELLS.name, "AP 0.562", "14 MB", "ready", "in use"]
+    assert [line for line in lines if line.endswith("in use")] == lines[:1]
+    assert f"{NAME}\tAP 0.213\t13 MB\tmissing" in lines
+
+
+def test_show_tells_classes_licence_and_where_the_file_belongs(flask):
+    text = flask("models", "show", NAME).output
+    for part in ("toothbrush", "BSD-3-Clause", "https://download.pytorch.org/", "weights/ssdlite"):
+        assert part in text
+    assert "N/A" not in text
+
+
+def test_fetch_verify_use_and_remove(flask, published, tmp_path):
+    fetched = flask("models", "fetch", NAME)
+    assert fetched.exit_code == 0, fetched.output
+    assert "checksum is right" in fetched.output
+    assert f"{NAME}: the checksum is right." in flask("models", "verify").output
+    bench = flask("models", "bench", NAME, "--rounds", "2")
+    assert f"{NAME}\tmedian" in bench.output
+    picture = Image.effect_noise((160, 120), 90).convert("RGB")
+    picture.save(tmp_path / "a.png")
+    assert flask("models", "remove", NAME).output.strip() == "Removed."
+    assert flask("models", "remove", NAME).output.strip() == "There was nothing to remove."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("show", "nonsense"), "There is no model"),
+        (("fetch", "nonsense"), "There is no model"),
+        (("verify", NAME), "missing"),
+        (("bench", NAME), "missing"),
+        (("remove", BLOOD_CELLS.name), "cannot be removed"),
+    ],
+)
+def test_a_mistake_says_why_and_fails(flask, arguments, text):
+    done = flask("models", *arguments)
+    assert done.exit_code == 1
+    assert text in done.output
+
+
+def test_fetch_without_a_network_says_how_to_copy_the_file_by_hand(flask, published, monkeypatch):
+    spec = get_detector(NAME)
+    file = replace(spec.weights, url="http://127.0.0.1:1/model.pth")  # nobody listens there
+    monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=file))
+    done = flask("models", "fetch", NAME)
+    assert done.exit_code == 1
+    assert "copy it to" in done.output
+
+
+def test_an_unknown_default_stops_the_start(make_app):
+    from apps.errors import NotFound
+
+    with pytest.raises(NotFound, match="Known models"):
+        make_app(DETECTOR="yolo.everything")

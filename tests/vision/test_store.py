@@ -1,0 +1,258 @@
+"""Downloads of weights, from a real HTTP server on loopback that misbehaves as told."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from apps.errors import Conflict, WeightsError
+from apps.vision.zoo.downloads import Downloads
+from apps.vision.zoo.store import Progress, WeightsFile, WeightsState, WeightsStore
+
+DATA = bytes(range(256)) * 8192  # 2 MiB
+DIGEST = hashlib.sha256(DATA).hexdigest()
+PATIENCE = 20  # seconds a test waits for an event that comes at once, unless something is broken
+
+
+class Host(ThreadingHTTPServer):
+    """Serves DATA. ``cut`` bytes are missing at the end of the next answer."""
+
+    daemon_threads = True
+    cut = 0
+    ranges = True  # whether it understands Range
+    status = 200
+    hold: threading.Event | None = None  # waited for in the middle of an answer
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+
+    def handle_error(self, *_arguments: object) -> None:
+        """A client that gave up is what some tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Host
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.asked.append(wanted)
+        if self.server.status != 200:
+            self.send_error(self.server.status)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if not self.server.ranges:
+            start = 0
+        if start >= len(DATA) and wanted:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(DATA) - start))
+        self.end_headers()
+        cut, self.server.cut = self.server.cut, 0
+        body = DATA[start : len(DATA) - cut]
+        half = len(body) // 2
+        self.wfile.write(body[:half])
+        self.wfile.flush()
+        if self.server.hold is not None:
+            self.server.hold.wait(PATIENCE)
+        self.wfile.write(body[half:])
+
+    def log_message(self, *_arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    server = Host()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def store(tmp_path) -> WeightsStore:
+    return WeightsStore(tmp_path / "weights")
+
+
+def weights(host: Host, sha256: str = DIGEST) -> WeightsFile:
+    url = f"http://127.0.0.1:{host.server_port}/model.pth"
+    return WeightsFile("model.pth", sha256, len(DATA), url)
+
+
+def left_behind(store: WeightsStore) -> set[str]:
+    return {path.name for path in store.folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_a_download_is_checked_put_in_place_and_reported(host, store):
+    told: list[Progress] = []
+    file = weights(host)
+    assert store.state(file) is WeightsState.MISSING
+    path = store.fetch(file, told.append)
+    assert path.read_bytes() == DATA
+    assert store.state(file) is WeightsState.READY
+    assert left_behind(store) == {"model.pth"}
+    assert (told[-1].done, told[-1].total) == (len(DATA), len(DATA))
+    assert told[-1].rate > 0
+    store.verify(file)
+
+
+def test_the_first_eight_digits_of_a_hash_are_enough(host, store):
+    store.fetch(weights(host, DIGEST[:8]))
+
+
+def test_what_is_there_is_not_fetched_again(host, store):
+    store.fetch(weights(host))
+    store.fetch(weights(host))
+    assert host.asked == [None]
+
+
+def test_a_file_cut_short_is_resumed_where_it_stopped(host, store):
+    host.cut = 1000
+    file = weights(host)
+    with pytest.raises(WeightsError, match="goes on where it stopped"):
+        store.fetch(file)
+    assert store.state(file) is WeightsState.PARTIAL
+    assert store.fetch(file).read_bytes() == DATA
+    assert host.asked[0] is None
+    assert host.asked[1] == f"bytes={len(DATA) - 1000}-"
+
+
+def test_a_host_that_cannot_resume_starts_again(host, store):
+    host.cut, host.ranges = 1000, False
+    file = weights(host)
+    with pytest.raises(WeightsError):
+        store.fetch(file)
+    assert store.fetch(file).read_bytes() == DATA
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(host, store):
+    store.folder.mkdir()
+    (store.folder / "model.pth.part").write_bytes(DATA + b"more")
+    assert store.fetch(weights(host)).read_bytes() == DATA
+
+
+def test_a_wrong_file_never_gets_into_place(host, store):
+    file = weights(host, "0" * 64)
+    with pytest.raises(WeightsError, match="checksum differs"):
+        store.fetch(file)
+    assert left_behind(store) == set()
+    assert store.state(file) is WeightsState.MISSING
+
+
+def test_an_error_of_the_host_is_told(host, store):
+    host.status = 503
+    with pytest.raises(WeightsError, match="HTTP 503"):
+        store.fetch(weights(host))
+
+
+def test_a_dead_host_says_how_to_copy_the_file_by_hand(host, store):
+    file = weights(host)
+    host.shutdown()
+    host.server_close()
+    with pytest.raises(WeightsError) as caught:
+        store.fetch(file)
+    assert str(file.url) in str(caught.value)
+    assert str(store.folder) in str(caught.value)
+
+
+def test_a_file_copied_in_by_hand_is_ready_and_checked(host, store):
+    store.folder.mkdir()
+    (store.folder / "model.pth").write_bytes(DATA)
+    file = weights(host)
+    assert store.state(file) is WeightsState.READY
+    store.verify(file)
+    (store.folder / "model.pth").write_bytes(DATA[:-1])
+    with pytest.raises(WeightsError, match="checksum differs"):
+        store.verify(file)
+    assert host.asked == []
+
+
+def test_a_slow_host_that_falls_silent_is_given_up(host, store, monkeypatch):
+    monkeypatch.setattr("apps.vision.zoo.store.TIMEOUT", 0.2)
+    host.hold = threading.Event()
+    with pytest.raises(WeightsError, match="timed out"):
+        store.fetch(weights(host))
+    host.hold.set()
+
+
+def test_a_full_disk_is_told_before_the_download(host, store, monkeypatch):
+    class Usage:
+        free = 10
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    with pytest.raises(WeightsError, match="no room"):
+        store.fetch(weights(host))
+
+
+def test_two_downloads_of_one_file_do_not_disturb_each_other(host, store):
+    host.hold = threading.Event()
+    file = weights(host)
+    first = threading.Thread(target=store.fetch, args=(file,))
+    first.start()
+    while not host.asked:  # the first one has asked, so it holds the lock
+        pass
+    with pytest.raises(Conflict, match="already"):
+        store.fetch(file)
+    host.hold.set()
+    first.join(PATIENCE)
+    assert store.path(file).read_bytes() == DATA
+
+
+def test_removing_takes_the_file_and_what_is_left_of_a_download(host, store):
+    file = weights(host)
+    store.fetch(file)
+    (store.folder / "model.pth.part").write_bytes(b"x")
+    assert store.remove(file) is True
+    assert left_behind(store) == set()
+    assert store.remove(file) is False
+
+
+def test_embedded_weights_stay(store, tmp_path):
+    (tmp_path / "own.safetensors").write_bytes(DATA)
+    file = WeightsFile("own.safetensors", DIGEST, len(DATA), folder=tmp_path)
+    assert store.fetch(file) == tmp_path / "own.safetensors"
+    with pytest.raises(Conflict, match="come with Sightbox"):
+        store.remove(file)
+
+
+# -- in the background ---------------------------------------------------------------------
+
+
+def finished(downloads: Downloads, file: WeightsFile) -> None:
+    while (state := downloads.state(file)) is None or state.running:
+        pass
+
+
+def test_a_background_download_returns_at_once_and_tells_how_far_it_is(host, store):
+    host.hold = threading.Event()
+    downloads, file = Downloads(store), weights(host)
+    assert downloads.state(file) is None
+    downloads.start(file)
+    downloads.start(file)  # again does nothing
+    state = downloads.state(file)
+    assert state is not None
+    assert state.running
+    host.hold.set()
+    finished(downloads, file)
+    assert store.state(file) is WeightsState.READY
+    assert host.asked == [None]
+
+
+def test_a_failed_background_download_keeps_its_reason_and_can_be_tried_again(host, store):
+    host.status = 500
+    downloads, file = Downloads(store), weights(host)
+    downloads.start(file)
+    finished(downloads, file)
+    state = downloads.state(file)
+    assert state is not None
+    assert "HTTP 500" in str(state.error)
+    host.status = 200
+    downloads.start(file)
+    finished(downloads, file)
+    assert store.state(file) is WeightsState.READY
