@@ -65,7 +65,7 @@ def init_app(app: Flask) -> None:
         images=ImageService(session, storage, queue, limits),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
-        requests=DetectionRequests(session, queue),
+        requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
     )

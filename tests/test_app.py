@@ -103,7 +103,7 @@ def test_the_first_page_comes_without_torch(tmp_path):
     script = """
 import sys
 from apps.app import create_app
-app = create_app("local", INSTANCE_PATH=sys.argv[1], QUEUE_POLL_SECONDS=0.01)
+app = create_app("local", INSTANCE_PATH=sys.argv[1], MODEL_DOWNLOADS=False)
 client = app.test_client()
 assert client.get("/").status_code == 200
 assert client.get("/auth/signup").status_code == 200

@@ -34,7 +34,12 @@ def site(tmp_path_factory):
     """The application with its real engine and thread, served on a free port."""
     folder = tmp_path_factory.mktemp("site")
     app = create_app(
-        "local", INSTANCE_PATH=str(folder), TESTING=True, RATELIMIT_ENABLED=False, LOG_LEVEL="ERROR"
+        "local",
+        INSTANCE_PATH=str(folder),
+        TESTING=True,
+        RATELIMIT_ENABLED=False,
+        LOG_LEVEL="ERROR",
+        MODEL_DOWNLOADS=False,
     )
     with app.app_context():
         db.create_all()

@@ -329,6 +329,25 @@ def test_detect_again_replaces_the_boxes(ann, app, upload):
         assert db.session.scalars(select(Detection.label)).all() == ["cat"]
 
 
+def test_detect_again_with_another_model_uses_it_once(ann, app, upload):
+    image_id = upload(ann)
+    name = "ssd300_vgg16.coco_v1"
+    assert 'name="model"' not in ann.get(f"/images/{image_id}").text  # there is no choice
+    missing = ann.post(f"/detect/{image_id}", data={"model": name})
+    assert missing.status_code == 422
+    assert "not here yet" in missing.text
+    store = services(app).models.store
+    store.folder.mkdir(parents=True)
+    store.path(services(app).models.get(name).spec.weights).write_bytes(b"")
+    assert f'<option value="{name}">' in ann.get(f"/images/{image_id}").text
+    assert ann.post(f"/detect/{image_id}", data={"model": name}).status_code == 303
+    assert image(app, image_id).model == name
+    assert f'href="/models/{name}"' in ann.get(f"/images/{image_id}").text
+    ann.post(f"/detect/{image_id}")
+    assert image(app, image_id).model == "fake.test"
+    assert ann.post(f"/detect/{image_id}", data={"model": "nonsense"}).status_code == 404
+
+
 @pytest.mark.parametrize("image_id", [999, 2**40, 2**70])
 def test_detect_on_an_unknown_picture_is_404(ann, image_id):
     assert ann.post(f"/detect/{image_id}").status_code == 404
@@ -414,9 +433,12 @@ def test_the_annotated_picture_has_the_size_of_the_original(ann, upload):
 
 def test_the_model_card_is_shown(app):
     client = app.test_client()
-    name = services(app).detector.name
+    name = services(app).models.current().name
     assert name in client.get("/models").text
     text = client.get(f"/models/{name}").text
     assert "0.882" in text
     assert "not made for diagnosis" in text
     assert client.get("/models/nonsense").status_code == 404
+    missing = client.get("/models/ssd300_vgg16.coco_v1").text
+    assert "flask models fetch ssd300_vgg16.coco_v1" in missing
+    assert "toothbrush" in missing

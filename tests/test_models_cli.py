@@ -13,7 +13,6 @@ from PIL import Image
 from apps.vision.zoo import registry
 from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
 
-
 NAME = "ssdlite320_mobilenet_v3_large.coco_v1"
 
 

@@ -37,6 +37,7 @@ def start(tmp_path) -> Iterator[Callable[[], tuple[subprocess.Popen, str]]]:
         "PORT": str(port),
         "SIGHTBOX_INSTANCE_PATH": str(tmp_path / "instance"),
         "SIGHTBOX_RATELIMIT_ENABLED": "false",
+        "SIGHTBOX_MODEL_DOWNLOADS": "false",
     }
 
     def start() -> tuple[subprocess.Popen, str]:

@@ -110,7 +110,7 @@ def remove(name: str) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--rounds", default=10, show_default=True, help="Pictures measured for each model.")
 def bench(names: tuple[str, ...], rounds: int) -> None:
-    """Milliseconds a picture (640 x 480) here, of NAMES or of every model whose weights are here."""
+    """Milliseconds a picture (640 x 480) here, of NAMES or of every model that is ready."""
     engine = services().detections.engine
     picture = Image.effect_noise((640, 480), 80).convert("RGB")
     for spec in [_spec(name) for name in names] or services().models.ready():

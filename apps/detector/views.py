@@ -155,6 +155,7 @@ def _result_context(image: Image) -> dict[str, object]:
         "image": image,
         "threshold": threshold,
         "shown": [box for box in image.detections if box.score >= threshold],
+        "ready_models": services().models.ready(),
     }
 
 
@@ -169,7 +170,8 @@ def card(image_id: int) -> ResponseReturnValue:
 @bp.post("/detect/<int:image_id>")
 @login_required
 def detect(image_id: int) -> ResponseReturnValue:
-    services().requests.again(image_id, owner_id=current_user.id)
+    model = request.form.get("model") or None
+    services().requests.again(image_id, owner_id=current_user.id, model=model)
     return redirect(url_for("detector.show", image_id=image_id), 303)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import N_, AppError, Conflict, DetectionError, NotFound
 from apps.jobs import Queue
 from apps.models import Detection, Image, ImageStatus, User, utcnow
+from apps.services.models import ModelService
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.vision.decode import decode
@@ -35,6 +36,7 @@ class Claim:
     attempt: int
     storage_key: str
     owner_id: int
+    model: str | None  # None: the default one
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,15 @@ class DetectionService:
                 claimed_at=utcnow(),
                 error=None,
             )
-            .returning(Image.attempts, Image.key, Image.extension, Image.owner_id)
+            .returning(
+                Image.attempts, Image.key, Image.extension, Image.owner_id, Image.wanted_model
+            )
         ).one_or_none()
         self.session.commit()
         if row is None:
             return None
-        return Claim(image_id, row.attempts, f"original/{row.key}.{row.extension}", row.owner_id)
+        key = f"original/{row.key}.{row.extension}"
+        return Claim(image_id, row.attempts, key, row.owner_id, row.wanted_model)
 
     def _detect(self, claim: Claim) -> Detections:
         try:
@@ -126,7 +131,7 @@ class DetectionService:
                 data = file.read()
         except FileNotFoundError as error:
             raise DetectionError(LOST) from error
-        return self.engine.detect(decode(data).picture)
+        return self.engine.detect(decode(data).picture, claim.model)
 
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> None:
         """Boxes, tags and status in one commit; nothing if the claim was lost meanwhile."""
@@ -195,15 +200,18 @@ class DetectionRequests:
 
     session: scoped_session[Session]
     queue: Queue
+    models: ModelService
 
-    def again(self, image_id: int, owner_id: int | None = None) -> None:
+    def again(self, image_id: int, owner_id: int | None = None, model: str | None = None) -> None:
         """Queue a settled picture once more.
 
         Args:
             owner_id: whose picture it must be; None for an administrator.
+            model: which detector looks at it; None for the default one.
 
         Raises:
-            NotFound: no such picture of this owner.
+            NotFound: no such picture of this owner, or no such model.
+            InvalidInput: the weights of ``model`` are not there.
             Conflict: it waits or runs already.
         """
         query = select(Image.id).where(Image.id == image_id)
@@ -211,13 +219,15 @@ class DetectionRequests:
             query = query.where(Image.owner_id == owner_id)
         if self.session.scalar(query) is None:
             raise NotFound(N_("There is no such picture."))
+        if model is not None:
+            self.models.require_ready(model)
         changed = self.session.scalar(
             update(Image)
             .where(
                 Image.id == image_id,
                 or_(Image.status == ImageStatus.DONE, Image.status == ImageStatus.FAILED),
             )
-            .values(status=ImageStatus.QUEUED, attempts=0, error=None)
+            .values(status=ImageStatus.QUEUED, attempts=0, error=None, wanted_model=model)
             .returning(Image.id)
         )
         self.session.commit()

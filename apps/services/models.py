@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.errors import InvalidInput, N_
+from apps.errors import N_, InvalidInput
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.registry import (

@@ -24,7 +24,6 @@ from apps.vision.zoo.registry import (
 )
 from apps.vision.zoo.store import WeightsStore
 
-
 OWN = [pytest.param(spec, id=spec.name) for spec in detectors() if spec.weights.embedded]
 COCO = [pytest.param(spec, id=spec.name) for spec in detectors() if spec.torchvision]
 STORE = WeightsStore(Path())  # embedded weights need no folder of downloads

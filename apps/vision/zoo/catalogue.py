@@ -1,7 +1,8 @@
 """What torchvision says about its detectors, kept as data so that no page needs torch.
 
-``python -m apps.vision.zoo.catalogue`` writes ``torchvision.json`` from the weights' ``meta`` of the
-installed torchvision; a test fails when the two differ. Nothing in that file is typed by hand.
+``python -m apps.vision.zoo.catalogue`` writes ``torchvision.json`` from what the installed
+torchvision says of its weights (``meta``); a test fails when the two differ. Nothing in that
+file is typed by hand.
 """
 
 import json

@@ -115,7 +115,6 @@ BLOOD_CELLS = DetectorSpec(
 )
 
 
-
 def _coco(entry: dict[str, Any]) -> DetectorSpec:
     """A detector of torchvision with its COCO weights, from its entry in the catalogue."""
     return DetectorSpec(

@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from apps.errors import Conflict, N_, WeightsError
+from apps.errors import N_, Conflict, WeightsError
 
 logger = logging.getLogger(__name__)
 
