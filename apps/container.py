@@ -49,9 +49,9 @@ def init_app(app: Flask) -> None:
     """Choose every adapter once; nothing else reads these keys."""
     storage = _storage(app)
     session = cast("scoped_session[Session]", db.session)
-    models = _models(app)
+    models = _models(app, session)
     tags = TagService(session)
-    detections = DetectionService(session, storage, _engine(app, models), tags)
+    detections = DetectionService(session, storage, _engine(app, models), tags, models)
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -83,18 +83,18 @@ def _storage(app: Flask) -> Storage:
     raise _unknown("STORAGE", app, "local")
 
 
-def _models(app: Flask) -> ModelService:
+def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
     default = app.config["DETECTOR"]
     if default != AUTO:
         get_detector(default)  # an unknown name stops the start
     store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
-    return ModelService(store, Downloads(store), default, app.config["MODEL_DOWNLOADS"])
+    return ModelService(session, store, Downloads(store), default, app.config["MODEL_DOWNLOADS"])
 
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
         return TorchEngine(
-            models.store, models.default, app.config["DEVICE"], app.config["MODELS_LOADED"]
+            models.store, models.configured, app.config["DEVICE"], app.config["MODELS_LOADED"]
         )
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()

@@ -1,17 +1,20 @@
 """Facts kept in the database."""
 
 from apps.models.image import Detection, Image, ImageStatus
+from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
 
 __all__ = [
+    "DETECTOR",
     "MAX_TAG_LENGTH",
     "Detection",
     "Image",
     "ImageStatus",
     "ImageTag",
     "Role",
+    "Setting",
     "Tag",
     "TagSource",
     "User",

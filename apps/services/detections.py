@@ -36,7 +36,7 @@ class Claim:
     attempt: int
     storage_key: str
     owner_id: int
-    model: str | None  # None: the default one
+    model: str  # name in the registry, or "auto"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class DetectionService:
     storage: Storage
     engine: Engine
     tags: TagService
+    models: ModelService
 
     def run(self, image_id: int) -> None:
         """Detect one queued picture. Again, or from two workers at once, does nothing more."""
@@ -105,6 +106,7 @@ class DetectionService:
 
     def _claim(self, image_id: int) -> Claim | None:
         """Take the row, or nothing if it does not wait; commits, so no transaction stays open."""
+        default = self.models.default()
         row = self.session.execute(
             update(Image)
             .where(Image.id == image_id, Image.status == ImageStatus.QUEUED)
@@ -123,7 +125,7 @@ class DetectionService:
         if row is None:
             return None
         key = f"original/{row.key}.{row.extension}"
-        return Claim(image_id, row.attempts, key, row.owner_id, row.wanted_model)
+        return Claim(image_id, row.attempts, key, row.owner_id, row.wanted_model or default)
 
     def _detect(self, claim: Claim) -> Detections:
         try:

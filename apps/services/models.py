@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.errors import N_, InvalidInput
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.errors import N_, Conflict, InvalidInput
+from apps.models import DETECTOR, Setting
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.registry import (
@@ -12,6 +15,7 @@ from apps.vision.zoo.registry import (
     DetectorSpec,
     detectors,
     get_detector,
+    is_known,
 )
 from apps.vision.zoo.store import WeightsState, WeightsStore
 
@@ -35,14 +39,34 @@ class ModelState:
 
 @dataclass(frozen=True)
 class ModelService:
+    session: scoped_session[Session]
     store: WeightsStore
     downloads: Downloads
-    default: str  # a name in the registry, or "auto"
+    configured: str  # a name in the registry, or "auto": what holds until somebody chooses
     may_download: bool  # by itself, what "auto" would prefer
+
+    def default(self) -> str:
+        """Name of the model for pictures that ask for none, or "auto"."""
+        chosen = self.session.get(Setting, DETECTOR)
+        if chosen is None or not (chosen.value == AUTO or is_known(chosen.value)):
+            return self.configured
+        return chosen.value
+
+    def set_default(self, name: str) -> None:
+        """Choose the model for pictures that ask for none.
+
+        Raises:
+            NotFound: no such model.
+            InvalidInput: its weights are not there.
+        """
+        if name != AUTO:
+            self.require_ready(name)
+        self.session.merge(Setting(name=DETECTOR, value=name))
+        self.session.commit()
 
     def current(self) -> DetectorSpec:
         """The detector for pictures that ask for none."""
-        return choose(self.default, self.store, gpu=has_gpu())
+        return choose(self.default(), self.store, gpu=has_gpu())
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
@@ -52,6 +76,17 @@ class ModelService:
     def get(self, name: str) -> ModelState:
         """Raises NotFound if there is no such model."""
         return self._state(get_detector(name), self.current())
+
+    def remove(self, name: str) -> bool:
+        """Delete downloaded weights; whether there were any.
+
+        Raises:
+            Conflict: they come with the application, or every new picture needs them.
+        """
+        spec = get_detector(name)
+        if self.default() == name:
+            raise Conflict(N_("This model is in use. Choose another one first."))
+        return self.store.remove(spec.weights)
 
     def ready(self) -> list[DetectorSpec]:
         """The detectors whose weights are there."""
@@ -79,9 +114,10 @@ class ModelService:
     def fetch_preferred(self) -> None:
         """Begin to download what "auto" would rather use, once in the life of this process."""
         best = BEST_ON_GPU if has_gpu() else BEST_ON_CPU
-        missing = self.store.state(best.weights) is not WeightsState.READY
         asked = self.downloads.state(best.weights) is not None
-        if self.default == AUTO and self.may_download and missing and not asked:
+        if not self.may_download or asked or self.store.state(best.weights) is WeightsState.READY:
+            return
+        if self.default() == AUTO:
             self.downloads.start(best.weights)
 
     def _state(self, spec: DetectorSpec, current: DetectorSpec) -> ModelState:

@@ -69,7 +69,7 @@ class TorchEngine:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
 
         Args:
-            model: name in the registry; None for the default.
+            model: name in the registry, or "auto"; None for the default.
 
         Raises:
             NotFound: no such model.
@@ -84,8 +84,9 @@ class TorchEngine:
         return Detections(_boxes(spec, output, scale, picture.size), spec.name)
 
     def _spec(self, model: str | None) -> DetectorSpec:
-        if model is not None or self.default != AUTO:
-            return self.lookup(model or self.default)
+        name = model or self.default
+        if name != AUTO:
+            return self.lookup(name)
         return choose(AUTO, self.store, gpu=self._ready_device().type == "cuda")
 
     def _forward(self, spec: DetectorSpec, picture: Image.Image) -> dict[str, Any]:

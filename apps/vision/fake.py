@@ -25,4 +25,5 @@ class FakeEngine:
         self.model = model
 
     def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
-        return Detections(tuple(self.script(picture)), model or self.model)
+        name = self.model if model in (None, "auto") else str(model)
+        return Detections(tuple(self.script(picture)), name)

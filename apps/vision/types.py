@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
 
         Args:
-            model: name in the registry; None for the default.
+            model: name in the registry, or "auto"; None for the default.
 
         Raises:
             DetectionError: this picture or these weights can never work.

@@ -156,6 +156,11 @@ def detectors() -> tuple[DetectorSpec, ...]:
     return tuple(_specs.values())
 
 
+def is_known(name: str) -> bool:
+    """Whether a detector is called ``name``."""
+    return name in _specs
+
+
 def get_detector(name: str) -> DetectorSpec:
     """The detector called ``name``.
 

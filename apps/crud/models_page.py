@@ -1,0 +1,91 @@
+"""Detectors: their weights on this machine, and which one is the default."""
+
+from flask import flash, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+
+from apps.container import services
+from apps.crud.blueprint import bp
+from apps.errors import AppError
+from apps.i18n import error_text
+from apps.services.models import ModelState
+
+
+@bp.get("/models")
+def models() -> ResponseReturnValue:
+    states = services().models.all()
+    return render_template(
+        "crud/models.html",
+        models=states,
+        default=services().models.default(),
+        progress={model.spec.name: progress_of(model) for model in states},
+        folder=services().models.store.folder,
+    )
+
+
+@bp.get("/models/status")
+def models_status() -> ResponseReturnValue:
+    """How far each download is: asked by the page while one runs."""
+    states = services().models.all()
+    return jsonify({model.spec.name: progress_of(model) for model in states})
+
+
+def progress_of(model: ModelState) -> dict[str, object]:
+    """One row of the page as plain data; ``done`` is a fraction, 0..1."""
+    download = model.download
+    progress = download.progress if download else None
+    done = progress.done / progress.total if progress and progress.total else 0.0
+    text = ""
+    if download and download.running and progress:
+        text = gettext(
+            "%(done)s of %(total)s MB, %(rate)s MB/s, %(left)s s left",
+            done=f"{progress.done / 1e6:.1f}",
+            total=f"{progress.total / 1e6:.1f}",
+            rate=f"{progress.rate / 1e6:.1f}",
+            left=round(progress.seconds_left or 0),
+        )
+    error = error_text(download.error) if download and download.error else ""
+    running = bool(download and download.running)
+    return {"running": running, "done": done, "text": text, "error": error, "ready": model.ready}
+
+
+@bp.post("/models/default")
+def models_default() -> ResponseReturnValue:
+    try:
+        services().models.set_default(request.form.get("model", ""))
+    except AppError as error:
+        flash(error_text(error), "error")
+    else:
+        flash(gettext("Saved. New detections use it; earlier ones stay as they are."), "success")
+    return redirect(url_for("crud.models"), 303)
+
+
+@bp.post("/models/<name>/fetch")
+def model_fetch(name: str) -> ResponseReturnValue:
+    services().models.fetch(name)
+    return redirect(url_for("crud.models"), 303)
+
+
+@bp.post("/models/<name>/verify")
+def model_verify(name: str) -> ResponseReturnValue:
+    model = services().models.get(name)
+    try:
+        services().models.store.verify(model.spec.weights)
+    except AppError as error:
+        flash(error_text(error), "error")
+    else:
+        flash(gettext("%(name)s: the checksum is right.", name=name), "success")
+    return redirect(url_for("crud.models"), 303)
+
+
+@bp.post("/models/<name>/remove")
+def model_remove(name: str) -> ResponseReturnValue:
+    try:
+        services().models.remove(name)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        flash(error_text(error), "error")
+    else:
+        flash(gettext("The weights of %(name)s are removed.", name=name), "success")
+    return redirect(url_for("crud.models"), 303)

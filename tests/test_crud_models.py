@@ -1,0 +1,145 @@
+"""The administrators' page of models."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from apps.container import services
+from apps.vision.zoo import registry
+from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, get_detector
+
+NAME = "ssd300_vgg16.coco_v1"
+DATA = b"not really weights" * 1000
+
+
+@pytest.fixture
+def published(monkeypatch) -> Iterator[None]:
+    """The file of NAME on loopback instead of at its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(DATA)))
+            self.end_headers()
+            self.wfile.write(DATA)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    spec = get_detector(NAME)
+    file = replace(
+        spec.weights,
+        url=f"http://127.0.0.1:{server.server_port}/x.pth",
+        sha256=hashlib.sha256(DATA).hexdigest(),
+    )
+    monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=file))
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def put(app, name=NAME, data=b"") -> None:
+    store = services(app).models.store
+    store.folder.mkdir(parents=True, exist_ok=True)
+    store.path(get_detector(name).weights).write_bytes(data)
+
+
+def wait(client) -> dict[str, object]:
+    while (row := client.get("/crud/models/status").json[NAME])["running"]:
+        pass
+    return row
+
+
+ROUTES = [
+    ("GET", "/crud/models"),
+    ("GET", "/crud/models/status"),
+    ("POST", "/crud/models/default"),
+    ("POST", f"/crud/models/{NAME}/fetch"),
+    ("POST", f"/crud/models/{NAME}/verify"),
+    ("POST", f"/crud/models/{NAME}/remove"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_only_administrators_come_in(app, ann, method, path):
+    assert app.test_client().open(path, method=method).status_code == 302
+    assert ann.open(path, method=method).status_code == 403
+
+
+@pytest.mark.parametrize("action", ["fetch", "verify", "remove"])
+def test_an_unknown_model_is_404(admin, action):
+    assert admin.post(f"/crud/models/nonsense/{action}").status_code == 404
+    assert admin.get(f"/crud/models/{NAME}/{action}").status_code == 405
+
+
+def test_every_model_is_listed_with_its_state(app, admin):
+    put(app)
+    text = admin.get("/crud/models").text
+    assert text.count("data-model=") == 12
+    assert "come with Sightbox" in text
+    assert str(services(app).models.store.folder) in text
+    assert text.count(">Remove<") + text.count("> Remove<") == 1
+
+
+def test_fetch_downloads_in_the_background_and_verify_agrees(app, admin, published):
+    assert admin.post(f"/crud/models/{NAME}/fetch").status_code == 303
+    assert wait(admin)["ready"] is True
+    text = admin.post(f"/crud/models/{NAME}/verify", follow_redirects=True).text
+    assert "the checksum is right" in text
+    text = admin.post(f"/crud/models/{NAME}/remove", follow_redirects=True).text
+    assert "are removed" in text
+    text = admin.post(f"/crud/models/{NAME}/verify", follow_redirects=True).text
+    assert "are missing" in text
+
+
+def test_a_download_that_failed_says_why(admin, published, monkeypatch):
+    spec = get_detector(NAME)
+    wrong = replace(spec.weights, sha256="0" * 64)
+    monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=wrong))
+    admin.post(f"/crud/models/{NAME}/fetch")
+    assert "checksum differs" in str(wait(admin)["error"])
+    assert "checksum differs" in admin.get("/crud/models").text
+
+
+def test_the_chosen_default_looks_at_new_pictures(app, admin, ann, upload):
+    assert "fake.test" in ann.get(f"/images/{upload(ann)}").text  # auto, with the tests' engine
+    refused = admin.post("/crud/models/default", data={"model": NAME}, follow_redirects=True)
+    assert "not here yet" in refused.text
+    put(app)
+    admin.post("/crud/models/default", data={"model": NAME})
+    assert f"/models/{NAME}" in ann.get(f"/images/{upload(ann)}").text
+    assert "in use" in ann.get(f"/models/{NAME}").text
+    busy = admin.post(f"/crud/models/{NAME}/remove", follow_redirects=True)
+    assert "Choose another one first" in busy.text
+    admin.post("/crud/models/default", data={"model": "auto"})
+    assert "fake.test" in ann.get(f"/images/{upload(ann)}").text
+    unknown = admin.post("/crud/models/default", data={"model": "x"}, follow_redirects=True)
+    assert "There is no model" in unknown.text
+
+
+def test_embedded_weights_cannot_be_removed(admin):
+    text = admin.post(f"/crud/models/{BLOOD_CELLS.name}/remove", follow_redirects=True).text
+    assert "come with Sightbox and cannot be removed" in text
+
+
+def test_auto_fetches_what_it_would_rather_use_once_and_only_if_it_may(make_app, monkeypatch):
+    monkeypatch.setattr("apps.services.models.has_gpu", lambda: False)
+    for may, expected in ((True, [BEST_ON_CPU.weights.name]), (False, [])):
+        app = make_app(MODEL_DOWNLOADS=may)
+        asked: list[str] = []
+        store = type(services(app).models.store)
+        note = lambda _, file, *__, asked=asked: asked.append(file.name)  # noqa: E731
+        monkeypatch.setattr(store, "fetch", note)
+        for _ in range(3):
+            app.test_client().get("/")
+        while expected and not asked:
+            pass
+        assert asked == expected
