@@ -14,6 +14,7 @@ from apps.errors import ConfigError
 
 def main() -> int:
     """Exit status 0 when the application can start; 2 with the reason when it cannot."""
+    os.umask(0o077)  # the database is nobody else's
     load_dotenv(ROOT / ".env")
     try:
         app = create_app(os.environ.get("SIGHTBOX_CONFIG", "local"))

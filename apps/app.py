@@ -26,6 +26,7 @@ def create_app(config_key: str = "local", **overrides: Any) -> Flask:
     app.url_map.converters["int"] = web.RowIdConverter
     config.load(app, config_key, overrides)
     logs.init_app(app)
+    web.limit_bodies(app)
     _init_extensions(app)
     container.init_app(app)
     _register_blueprints(app)
@@ -41,7 +42,7 @@ def _init_extensions(app: Flask) -> None:
 
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
         )
     db.init_app(app)
     migrate.init_app(app, db, directory=str(config.ROOT / "migrations"))

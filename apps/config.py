@@ -63,6 +63,7 @@ class Base:
     REMEMBER_COOKIE_SAMESITE = "Lax"
     REMEMBER_COOKIE_DURATION = timedelta(days=60)
     PREFERRED_URL_SCHEME = "http"
+    TRUSTED_HOSTS: list[str] | None = None  # names this server answers to; None: any
     TRUSTED_PROXIES = 0  # reverse proxies in front whose X-Forwarded-* headers are believed
     WTF_CSRF_TIME_LIMIT = None  # a form stays valid as long as the session does
     RATELIMIT_STORAGE_URI = "memory://"
@@ -143,6 +144,10 @@ class Production(Base):
 
 config: dict[str, type[Base]] = {"local": Local, "testing": Testing, "production": Production}
 
+WORDS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 REQUIRED = ("SECRET_KEY", "SQLALCHEMY_DATABASE_URI")
 
 
@@ -171,18 +176,41 @@ def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
         app.config.from_prefixed_env("SIGHTBOX")
     app.config.from_mapping(overrides)
     app.config["CONFIG_KEY"] = key
-    Path(app.instance_path).mkdir(parents=True, exist_ok=True)
+    Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
     if key == "local" and not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"] = _local_secret(Path(app.instance_path) / "secret_key")
     missing = [name for name in REQUIRED if not app.config[name]]
     if missing:
         names = ", ".join(f"SIGHTBOX_{name}" for name in missing)
         raise ConfigError(f"Set {names} before starting; docs/settings.md says how.")
+    _check_types(app, key)
+    if app.config["MAIL_SERVER"] and not app.config["TRUSTED_HOSTS"] and key != "testing":
+        raise ConfigError(
+            "Set SIGHTBOX_TRUSTED_HOSTS, for example '[\"boxes.example.org\"]', because mails "
+            "carry links: a forged Host header could lead them to another server."
+        )
     if app.config["STORAGE_ROOT"] is None:
         app.config["STORAGE_ROOT"] = str(Path(app.instance_path) / "blobs")
     if app.config["WEIGHTS_ROOT"] is None:
         app.config["WEIGHTS_ROOT"] = str(Path(app.instance_path) / "weights")
     _derive_mail(app)
+
+
+def _check_types(app: Flask, key: str) -> None:
+    """Every value has the type of its default; yes and no are understood in many spellings."""
+    for name in dir(config[key]):
+        default, value = getattr(config[key], name), app.config.get(name)
+        if not name.isupper() or default is None or value is None:
+            continue
+        if isinstance(default, bool):
+            word = WORDS.get(str(value).strip().lower())
+            if word is None:
+                raise ConfigError(f"SIGHTBOX_{name} is {value!r}; set it to true or false.")
+            app.config[name] = word
+        elif isinstance(default, int | float) and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
+            raise ConfigError(f"SIGHTBOX_{name} is {value!r}; set it to a plain number.")
 
 
 def _derive_mail(app: Flask) -> None:

@@ -110,9 +110,9 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],
         )
-    if app.config["QUEUE"] == "inline":
+    if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
         return InlineQueue(detections.run)
-    raise _unknown("QUEUE", app, "thread, inline")
+    raise _unknown("QUEUE", app, "thread")
 
 
 def _unknown(key: str, app: Flask, known: str) -> ConfigError:

@@ -8,7 +8,7 @@ from flask_babel import gettext
 from flask_limiter.errors import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from apps.errors import N_, AppError, Conflict
 from apps.extensions import db
@@ -35,7 +35,7 @@ STALE_FORM = N_(
 
 def init_app(app: Flask) -> None:
     """Register one handler for each kind of error."""
-    app.register_error_handler(AppError, _app_error)
+    app.register_error_handler(AppError, app_error)
     app.register_error_handler(CSRFError, _csrf_error)
     app.register_error_handler(RateLimitExceeded, _rate_limited)
     app.register_error_handler(IntegrityError, _integrity_error)
@@ -43,17 +43,18 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(500, _crash)
 
 
-def _app_error(error: AppError) -> Response:
+def app_error(error: AppError) -> Response:
+    """The page or JSON of one of our own errors."""
     db.session.rollback()
-    return _answer(error.status, error_text(error), error.code)
+    return answer_error(error.status, error_text(error), error.code)
 
 
 def _csrf_error(error: CSRFError) -> Response:
-    return _answer(400, gettext(STALE_FORM), "csrf")
+    return answer_error(400, gettext(STALE_FORM), "csrf")
 
 
 def _rate_limited(error: RateLimitExceeded) -> Response:
-    response = _answer(429, gettext(TEXTS[429]), "rate_limited")
+    response = answer_error(429, gettext(TEXTS[429]), "rate_limited")
     response.headers.setdefault("Retry-After", str(error.limit.limit.get_expiry()))
     return response
 
@@ -61,16 +62,18 @@ def _rate_limited(error: RateLimitExceeded) -> Response:
 def _integrity_error(error: IntegrityError) -> Response:
     """Two requests wanted the same name at the same moment; the checks before both passed."""
     logger.warning("integrity error path=%s error=%s", request.path, error.orig)
-    return _app_error(
+    return app_error(
         Conflict(N_("Somebody else changed the same thing meanwhile. Go back and try again."))
     )
 
 
 def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, SecurityError):  # a Host that is not ours: no address can be made for it
+        return Response("This server does not answer to this name.\n", 400, mimetype="text/plain")
     if error.code is None or error.code < 400:  # a redirect
         return make_response(error.get_response())
     text = TEXTS.get(error.code)
-    response = _answer(error.code, gettext(text) if text else error.description or "", "http")
+    response = answer_error(error.code, gettext(text) if text else error.description or "", "http")
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
@@ -80,10 +83,11 @@ def _http_error(error: HTTPException) -> Response:
 def _crash(error: Exception) -> Response:
     """Flask has logged the traceback; the page says nothing of it."""
     db.session.rollback()
-    return _answer(500, gettext(TEXTS[500]), "crash")
+    return answer_error(500, gettext(TEXTS[500]), "crash")
 
 
-def _answer(status: int, text: str, code: str) -> Response:
+def answer_error(status: int, text: str, code: str) -> Response:
+    """An error with ``text``, as a page or as JSON."""
     body: dict[str, Any] = {"error": {"code": code, "message": text, "status": status}}
     if wants_json():
         response = jsonify(body)

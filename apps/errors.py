@@ -10,7 +10,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- Conflict              409
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
-    |- PayloadTooLarge       413
+    |- UnsupportedBody       415
     |- DetectionError        the reason a picture's detection failed for good
        |- WeightsError       weights missing, changed or not plain tensors
 """
@@ -68,9 +68,9 @@ class InvalidImage(InvalidInput):
         self.code = code
 
 
-class PayloadTooLarge(AppError):
-    status = 413
-    code = "too_large"
+class UnsupportedBody(AppError):
+    status = 415
+    code = "unsupported"
 
 
 class DetectionError(AppError):

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from flask import has_request_context, request
+from flask import g, has_request_context, request
 from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
@@ -44,6 +44,15 @@ mail = Mail()
 limiter = Limiter(get_remote_address)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Links in mails are opened by GET and change the account.
+WRITING_GETS = frozenset({"auth.confirm_email", "auth.change_email_confirm"})
+# Forms that hash a password, which takes a third of a second, or send a mail: they read first,
+# and call begin_writing() when they have something to write.
+SLOW_FORMS = frozenset(
+    {"auth.login", "auth.verify", "auth.forgot_password", "auth.send_confirmation"}
+    | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
+    | {"account.show", "account.delete"}
+)
 
 
 @event.listens_for(Engine, "connect")
@@ -68,5 +77,18 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     if connection.dialect.name != "sqlite":
         return
-    reads_only = has_request_context() and request.method in SAFE_METHODS
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if _reads_only() else "BEGIN IMMEDIATE")
+
+
+def _reads_only() -> bool:
+    if not has_request_context() or g.get("writing", False):
+        return False
+    if request.method in SAFE_METHODS:
+        return request.endpoint not in WRITING_GETS
+    return request.endpoint in SLOW_FORMS
+
+
+def begin_writing() -> None:
+    """End the present transaction; the next one of this request may write (see SLOW_FORMS)."""
+    db.session.commit()
+    g.writing = True

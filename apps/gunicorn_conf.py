@@ -3,10 +3,12 @@
 import os
 from typing import Any
 
-bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '5000')}"
+host = os.environ.get("HOST", "127.0.0.1")
+bind = f"{f'[{host}]' if ':' in host else host}:{os.environ.get('PORT', '5000')}"
+umask = 0o077  # the database and the pictures are nobody else's
 worker_class = "gthread"
 workers = 1
-threads = int(os.environ.get("SIGHTBOX_THREADS", "8"))
+threads = int(os.environ.get("SIGHTBOX_THREADS", "24"))
 timeout = 300  # seconds: a slow upload of many pictures is no reason to kill the process
 graceful_timeout = 10
 keepalive = 15

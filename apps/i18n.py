@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from flask import Flask, has_request_context, request
+from flask import Flask, current_app, has_request_context, request
 from flask_babel import format_datetime, get_locale, gettext
 from markupsafe import Markup
 
@@ -34,7 +34,8 @@ def choose_language() -> str:
     chosen = request.cookies.get(COOKIE)
     if chosen in LANGUAGES:
         return chosen
-    return request.accept_languages.best_match(list(LANGUAGES)) or "en"
+    default: str = current_app.config["BABEL_DEFAULT_LOCALE"]
+    return request.accept_languages.best_match(list(LANGUAGES)) or default
 
 
 def current_language() -> str:

@@ -1,17 +1,19 @@
 """What every page shares: safe redirects, paging, preferences, security headers."""
 
+import threading
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from flask import Flask, Response, abort, current_app, request, url_for
+import flask_migrate
+from flask import Flask, Response, abort, current_app, request, session, url_for
 from flask_login import current_user
 from flask_sqlalchemy.pagination import Pagination
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, inspect, select
 from werkzeug.routing import IntegerConverter, Map
 
 from apps.container import services
-from apps.errors import N_, InvalidInput
-from apps.extensions import SAFE_METHODS, db
+from apps.errors import N_, UnsupportedBody
+from apps.extensions import db
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
@@ -25,8 +27,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+UPLOADS = frozenset({"detector.upload", "crud.image_new"})
+FORM_BYTES = 2 * 2**20  # in every other request
 THEME_COOKIE = "sightbox_theme"
 THEMES = ("auto", "light", "dark")
+_preparing = threading.Lock()
 YEAR = 365 * 24 * 3600  # seconds
 MAX_ID = 2**31 - 1  # of an INTEGER column; database drivers crash on larger numbers
 
@@ -35,7 +40,6 @@ def init_app(app: Flask) -> None:
     """Headers, template helpers and the start of background work."""
     app.after_request(_security_headers)
     app.before_request(_start_queue)
-    app.before_request(_refuse_odd_json)
     app.context_processor(_page_context)
     app.add_template_filter(megabytes)
     app.add_template_filter(color_index)
@@ -44,6 +48,21 @@ def init_app(app: Flask) -> None:
     app.add_template_global(static_url)
     app.add_template_global(address_with)
     app.add_template_global(ACCEPTED, "ACCEPTED_FORMATS")  # type: ignore[arg-type]
+
+
+def _prepare_database() -> None:
+    """Make the tables of a fresh local installation, so that plain ``flask run`` works too.
+
+    ``script/server`` and production migrate before they start; here it happens once, at the first
+    request of a process that finds no tables.
+    """
+    app = current_app
+    if app.config["CONFIG_KEY"] != "local" or app.extensions.get("sightbox.prepared"):
+        return
+    with _preparing:
+        if not inspect(db.engine).has_table("users"):
+            flask_migrate.upgrade()
+        app.extensions["sightbox.prepared"] = True
 
 
 class RowIdConverter(IntegerConverter):
@@ -58,18 +77,26 @@ def _start_queue() -> None:
 
     And begin to fetch better weights, if "auto" may: the embedded model answers meanwhile.
     """
+    _prepare_database()
     services().queue.start()
     services().models.fetch_preferred()
 
 
-def _refuse_odd_json() -> None:
-    """Forms also read JSON bodies, and expect nothing but texts and booleans in them."""
-    if not request.is_json or request.method in SAFE_METHODS:
-        return
-    body = request.get_json()
-    fields = body.values() if isinstance(body, dict) else [body]
-    if not all(isinstance(value, str | bool) for value in fields):
-        raise InvalidInput(N_("Send the fields of the form as a JSON object of texts."))
+def limit_bodies(app: Flask) -> None:
+    """Register the guard of request bodies; call it before anything that reads a form."""
+    app.before_request(_limit_body)
+
+
+def _limit_body() -> None:
+    """Only who is logged in may send much, and only where pictures are uploaded.
+
+    The session cookie is signed, so no query is needed. JSON is refused whole: Flask-WTF would
+    read it as a form, and forms expect texts.
+    """
+    if request.is_json:
+        raise UnsupportedBody(N_("Send this as a form (multipart/form-data), not as JSON."))
+    if not (request.endpoint in UPLOADS and "_user_id" in session):
+        request.max_content_length = min(FORM_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
 
 
 def _security_headers(response: Response) -> Response:

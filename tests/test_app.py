@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import stat
@@ -11,6 +12,7 @@ from apps.app import create_app
 from apps.config import ROOT, config
 from apps.container import services
 from apps.errors import ConfigError
+from apps.extensions import db
 from apps.web import safe_next
 
 
@@ -230,8 +232,6 @@ def test_health_needs_no_login(app):
 
 
 def test_readiness_tells_what_is_missing(app, tmp_path):
-    from apps.extensions import db
-
     with app.app_context():
         db.drop_all()
     root = Path(services(app).storage.root)
@@ -242,22 +242,76 @@ def test_readiness_tells_what_is_missing(app, tmp_path):
     assert answer.json["checks"] == {"database": False, "storage": False, "weights": True}
 
 
-@pytest.mark.parametrize(
-    "body", ["[1]", "5", '{"email": 5}', '{"email": ["a"]}', '{"email": null}']
-)
-@pytest.mark.parametrize("path", ["/auth/login", "/auth/signup", "/auth/preferences"])
-def test_odd_json_is_refused_with_a_reason(app, path, body):
+@pytest.mark.parametrize("body", ["[1]", "5", '{"email": true}', "{", "[" * 200_000, '"\\ud800"'])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/signup", "/auth/preferences", "/nosuch"])
+def test_forms_are_not_sent_as_json(app, method, path, body):
     headers = {"Content-Type": "application/json"}
-    answer = app.test_client().post(path, data=body, headers=headers)
-    assert answer.status_code == 422
-    assert "JSON object of texts" in answer.json["error"]["message"]
+    answer = app.test_client().open(path, method=method, data=body, headers=headers)
+    assert answer.status_code == 415
+    assert "multipart/form-data" in answer.json["error"]["message"]
 
 
-def test_broken_json_is_refused(app):
-    answer = app.test_client().post(
-        "/auth/login", data="{", headers={"Content-Type": "application/json"}
-    )
-    assert answer.status_code == 400
+def test_a_large_body_is_for_uploads_of_people_who_are_logged_in(app, ann):
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+    body = head + b"x" * 3 * 2**20 + b"\r\n--x--\r\n"
+    big = {"data": body, "content_type": "multipart/form-data; boundary=x"}
+    for path in ("/upload", "/auth/login", "/auth/preferences"):
+        answer = app.test_client().post(path, **big)
+        assert answer.status_code in (302, 413)  # never read: to the login page, or refused
+    assert ann.post("/auth/preferences", **big).status_code == 413
+    assert ann.post("/upload", **big).status_code == 422  # read, and no picture in it
+
+
+def test_an_upload_above_the_limit_is_told_so(make_app):
+    client = make_app(MAX_CONTENT_LENGTH=1000).test_client()
+    answer = client.post("/upload", data={"image": (io.BytesIO(b"x" * 2000), "a.jpg")})
+    assert answer.status_code in (302, 413)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("False", False), ("no", False), ("off", False), ("0", False), ("YES", True)],
+)
+def test_yes_and_no_are_understood_in_many_spellings(tmp_path, monkeypatch, text, value):
+    monkeypatch.setenv("SIGHTBOX_SIGNUP_OPEN", text)
+    app = create_app("local", INSTANCE_PATH=str(tmp_path))
+    assert app.config["SIGNUP_OPEN"] is value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SIGNUP_OPEN", "maybe"), ("MAX_FILE_BYTES", "64MB"), ("GALLERY_PAGE_SIZE", "true")],
+)
+def test_a_setting_of_the_wrong_kind_stops_the_start(tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(f"SIGHTBOX_{name}", value)
+    with pytest.raises(ConfigError, match=f"SIGHTBOX_{name}"):
+        create_app("local", INSTANCE_PATH=str(tmp_path))
+
+
+def test_a_mail_server_needs_the_names_that_links_may_carry(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTBOX_MAIL_SERVER", "localhost")
+    with pytest.raises(ConfigError, match="SIGHTBOX_TRUSTED_HOSTS"):
+        create_app("local", INSTANCE_PATH=str(tmp_path))
+
+
+def test_a_forged_host_is_refused(make_app):
+    client = make_app(TRUSTED_HOSTS=["boxes.example"]).test_client()
+    assert client.get("/", base_url="http://boxes.example").status_code == 200
+    for path in ("/", "/auth/reset", "/nosuch"):
+        answer = client.get(path, base_url="http://evil.example")
+        assert answer.status_code == 400
+        assert "does not answer to this name" in answer.text
+
+
+def test_a_fresh_local_installation_makes_its_tables_at_the_first_request(tmp_path):
+    app = create_app("local", INSTANCE_PATH=str(tmp_path), MODEL_DOWNLOADS=False)
+    client = app.test_client()
+    assert client.get("/").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    services(app).queue.stop(20)
+    with app.app_context():
+        db.engine.dispose()
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "abc", "9" * 30, "2"])

@@ -1,6 +1,8 @@
 import re
+import sqlite3
 from urllib.parse import urljoin
 
+import flask_security
 import pytest
 from sqlalchemy import select
 
@@ -253,6 +255,76 @@ def test_trying_often_is_slowed_down(make_app, path):
     assert client.get(path).status_code == 200  # looking at the form is free
 
 
+def test_no_token_logs_in_beside_the_session(app, make_user):
+    """Flask-Security can give out lasting tokens; ours are sessions alone."""
+    make_user("ann")
+    with app.app_context():
+        token = db.session.scalars(select(User)).one().get_auth_token()
+    client = app.test_client()
+    assert client.get(f"/auth/account?auth_token={token}").status_code == 302
+    headers = {"Authentication-Token": str(token)}
+    assert client.get("/auth/account", headers=headers).status_code == 302
+
+
+def test_a_disabled_accounts_old_session_stays_ended_when_it_is_enabled(app, ann, make_user):
+    make_user("root", role=Role.ADMIN)
+    user_id = make_user("ann")
+    with app.app_context():
+        services(app).accounts.update(user_id, active=False)
+        services(app).accounts.update(user_id, active=True)
+    assert not is_logged_in(ann)
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/password", "/auth/delete", "/auth/account"])
+def test_a_password_of_megabytes_is_refused_and_no_crash(ann, app, path):
+    long = "x" * 5000
+    data = {"email": "ann@example.com", "username": "ann", "threshold": "0.5", "password": long,
+            "new_password": long, "new_password_confirm": long}  # fmt: skip
+    client = app.test_client() if path == "/auth/login" else ann
+    data |= {"email": "new@example.com"} if path == "/auth/account" else {}
+    make = client.post(path, data=data)
+    assert make.status_code == 422
+
+
+def test_a_form_sent_by_a_visitor_is_not_the_page_to_return_to(app):
+    assert app.test_client().post("/detect/1").location == "/auth/login"
+
+
+def test_the_write_lock_is_free_while_a_password_is_hashed_or_a_mail_is_sent(mailing, monkeypatch):
+    """Another connection writes in the middle of each."""
+    from flask_security.mail_util import MailUtil
+
+    def write(*_arguments, **_options) -> None:
+        with sqlite3.connect(f"{mailing.instance_path}/testing.sqlite", timeout=0.1) as other:
+            other.execute("INSERT INTO settings (name, value) VALUES (hex(randomblob(8)), 'x')")
+        written.append(1)
+
+    written: list[int] = []
+    real = flask_security.utils.hash_password
+
+    def hashing(text):
+        write()
+        return real(text)
+
+    for module in ("forms", "registerable", "changeable"):
+        monkeypatch.setattr(f"flask_security.{module}.hash_password", hashing)
+    monkeypatch.setattr(MailUtil, "send_mail", write)
+    client = mailing.test_client()
+    assert sign_up(client, username="bob", email="bob@example.com").status_code == 302
+    assert len(written) == 2  # the hash and the welcome mail
+    mailing.test_client().post("/auth/login", data={"email": "eve", "password": "guess"})
+    assert len(written) == 3
+    mailing.test_client().post("/auth/reset", data={"email": "ann@example.com"})
+    assert len(written) == 4
+    data = {
+        "password": PASSWORD,
+        "new_password": "new words 1",
+        "new_password_confirm": "new words 1",
+    }
+    assert client.post("/auth/password", data=data).status_code == 302
+    assert len(written) == 6
+
+
 # -- account page --------------------------------------------------------------------------
 
 
@@ -423,6 +495,16 @@ def test_asking_for_a_reset_does_not_tell_who_has_an_account(mailing):
     assert known.status_code == unknown.status_code
     assert "eve@example.com" in unknown.text
     assert len(outbox) == 1
+
+
+def test_mails_speak_korean_too(mailing):
+    client, outbox = mailing.test_client(), mailing.extensions["mailman"].outbox
+    client.post("/auth/preferences", data={"language": "ko"})
+    client.post("/auth/reset", data={"email": "ann@example.com"})
+    [message] = outbox
+    assert "비밀번호" in message.subject
+    assert "1일" in message.body
+    assert not re.search(r"\bday|\bUse\b|expire", message.body)
 
 
 def test_sign_up_sends_a_confirmation_link_that_works(mailing):

@@ -107,3 +107,12 @@ def test_detect_files_prints_the_boxes(flask, tmp_path):
     done = flask("detect", "files", str(path))
     assert done.exit_code == 1
     assert "not a picture" in done.output
+
+
+def test_accounts_before_there_is_a_database_say_what_to_do(make_app):
+    app = make_app()
+    with app.app_context():
+        db.drop_all()
+    done = app.test_cli_runner().invoke(args=["users", "list"])
+    assert done.exit_code == 1
+    assert "script/server" in done.output

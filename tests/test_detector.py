@@ -1,5 +1,6 @@
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image as Picture
@@ -42,7 +43,7 @@ def test_visitors_see_what_this_is_and_how_to_begin(app):
 def test_visitors_are_sent_to_log_in(app, method, path):
     answer = getattr(app.test_client(), method)(path)
     assert answer.status_code == 302
-    assert answer.location.startswith("/auth/login?next=")
+    assert answer.location.startswith("/auth/login?next=" if method == "get" else "/auth/login")
 
 
 def test_a_visitors_script_gets_401_and_not_a_page(app):
@@ -98,6 +99,10 @@ def test_an_upload_without_a_file_says_so(ann):
     assert "Choose at least one picture." in answer.text
 
 
+def test_looking_at_the_upload_page_as_json_is_no_crash(ann):
+    assert ann.get("/upload", headers={"Accept": "application/json"}).status_code == 200
+
+
 def test_scripts_get_one_result_a_file(ann):
     files = [(io.BytesIO(picture_bytes()), "a.jpg"), (io.BytesIO(b"x"), "b.jpg")]
     answer = ann.post("/upload", data={"image": files}, headers={"Accept": "application/json"})
@@ -116,6 +121,42 @@ def test_the_same_picture_twice_is_refused_and_another_account_may_have_it(ann, 
     assert "uploaded this picture already" in again.text
     upload(bob, data)
     assert len(stored_files(app)) == 6
+
+
+def test_the_quota_holds_when_several_uploads_come_at_once(make_app):
+    app = make_app(USER_QUOTA_BYTES=1500)
+    values = {"username": "ann", "email": "a@b.c", "password": "many words"}
+    app.test_client().post("/auth/signup", data=values)
+    pictures = [picture_bytes() for _ in range(6)]
+
+    def send(data: bytes) -> int:
+        client = app.test_client()
+        client.post("/auth/login", data={"email": "ann", "password": "many words"})
+        return client.post("/upload", data={"image": [(io.BytesIO(data), "a.jpg")]}).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        codes = list(pool.map(send, pictures))
+    fit = 1500 // max(len(data) for data in pictures)
+    assert sorted(codes) == [303] * fit + [422] * (6 - fit)
+    assert len(stored_files(app)) == 3 * fit
+
+
+def test_a_disk_that_is_full_fails_the_file_and_not_the_others(ann, app, monkeypatch):
+    storage = services(app).storage
+    real, calls = type(storage).put, []
+
+    def put(self, key, data):
+        calls.append(key)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(self, key, data)
+
+    monkeypatch.setattr(type(storage), "put", put)
+    files = [(io.BytesIO(picture_bytes()), "a.jpg"), (io.BytesIO(picture_bytes()), "b.jpg")]
+    answer = ann.post("/upload", data={"image": files})
+    assert answer.status_code == 200
+    assert "disk may be full" in answer.text
+    assert len(stored_files(app)) == 3
 
 
 def test_a_full_account_is_told_so(make_app):
@@ -151,7 +192,7 @@ def test_the_original_is_kept_byte_for_byte_and_derivatives_carry_no_exif(ann, u
 
 def test_files_are_private_sandboxed_and_revalidated(ann, upload, app):
     found = image(app, upload(ann))
-    answer = ann.get(f"/images/{found.original_name}?download=1")
+    answer = ann.get(f"/images/{found.original_name}")
     assert answer.headers["Cache-Control"] == "private, no-cache"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Content-Disposition"] == "attachment; filename=cat.jpg"
@@ -427,6 +468,12 @@ def test_the_annotated_picture_has_the_size_of_the_original(ann, upload):
     drawn = Picture.open(io.BytesIO(answer.data))
     assert (drawn.format, drawn.size) == ("JPEG", (640, 480))
     assert drawn.getcolors(640 * 480) != [(640 * 480, (255, 255, 255))]
+
+
+def test_a_picture_too_long_for_jpeg_is_downloaded_smaller(ann, upload):
+    image_id = upload(ann, picture_bytes((70_000, 10), format="PNG"))
+    drawn = Picture.open(io.BytesIO(ann.get(f"/images/{image_id}/annotated").data))
+    assert drawn.width == 65_500
 
 
 # -- models --------------------------------------------------------------------------------

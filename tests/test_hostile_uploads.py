@@ -27,6 +27,7 @@ from PIL import Image as Picture
 from sqlalchemy import func, select
 
 from apps.container import services
+from apps.errors import InvalidImage
 from apps.extensions import db
 from apps.models import Image, User
 from tests.conftest import picture_bytes, stored_files
@@ -883,7 +884,7 @@ def test_a_full_disk_leaves_neither_files_nor_a_row(app, make_user, monkeypatch,
     monkeypatch.setattr(storage, "put", failing)
     owner = make_user("ann")
     with app.app_context():
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(InvalidImage, match="disk may be full"):
             services().images.upload(owner, "a.jpg", io.BytesIO(picture_bytes()))
         assert db.session.scalar(select(func.count()).select_from(Image)) == 0
     assert_nothing_stray(app)

@@ -11,7 +11,13 @@ from apps.container import services
 from apps.extensions import db
 from apps.jobs.thread import ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
-from apps.services.detections import MAX_ATTEMPTS, STUCK_AFTER, worker_name
+from apps.services.detections import (
+    MAX_ATTEMPTS,
+    STUCK_AFTER,
+    _abandoned,
+    _birth,
+    worker_name,
+)
 
 PATIENCE = 20  # seconds a test waits for an event that comes at once, unless something is broken
 
@@ -125,17 +131,20 @@ def test_a_picture_deleted_while_it_is_looked_at_is_no_error(app, ann, upload):
 
 # -- after a crash -------------------------------------------------------------------------
 
-DEAD = f"{worker_name().rpartition(':')[0]}:99999999"  # above the largest process number
+HOST, PID, BIRTH = worker_name().split(":")
+DEAD = f"{HOST}:99999999:x"  # above the largest process number
 
 
 @pytest.mark.parametrize(
     ("claimed_by", "age", "moved"),
     [
         (DEAD, timedelta(0), True),  # its process is gone
-        (worker_name(), timedelta(0), True),  # an earlier process had our number
-        (f"{worker_name().rpartition(':')[0]}:{os.getppid()}", timedelta(0), False),  # alive
-        ("another-host:1", timedelta(0), False),  # may well be alive
-        ("another-host:1", STUCK_AFTER * 2, True),  # nothing takes that long
+        (worker_name(), timedelta(0), True),  # a job of ours whose end could not be written
+        (f"{HOST}:{PID}:earlier", timedelta(0), True),  # an earlier process had our number
+        (f"{HOST}:{os.getppid()}:{_birth(os.getppid())}", timedelta(0), False),  # alive
+        (f"{HOST}:{os.getppid()}:earlier", timedelta(0), True),  # the number was given again
+        ("another-host:1:x", timedelta(0), True),  # this machine had another name: one local file
+        (f"{HOST}:{os.getppid()}:{_birth(os.getppid())}", STUCK_AFTER * 2, True),
         (None, timedelta(0), True),
     ],
 )
@@ -146,6 +155,12 @@ def test_rows_of_a_stopped_process_go_back_to_the_queue(app, ann, upload, claime
         assert services(app).detections.recover() == int(moved)
     expected = ImageStatus.QUEUED if moved else ImageStatus.RUNNING
     assert state(app, image_id).status is expected
+
+
+def test_with_a_shared_database_another_machine_may_be_at_work():
+    now, old = utcnow(), utcnow() - STUCK_AFTER * 2
+    assert not _abandoned("another-host:1:x", now, one_host=False)
+    assert _abandoned("another-host:1:x", old, one_host=False)
 
 
 def test_a_picture_that_stops_the_process_three_times_fails_for_good(app, ann, upload):

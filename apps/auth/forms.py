@@ -10,15 +10,16 @@ from flask_security.forms import RegisterFormV2
 from flask_security.utils import verify_password
 from flask_wtf import FlaskForm
 from wtforms import (
-    DecimalRangeField,
     EmailField,
     Field,
+    FloatField,
     PasswordField,
     StringField,
     SubmitField,
     ValidationError,
 )
 from wtforms.validators import InputRequired, NumberRange
+from wtforms.widgets import RangeInput
 
 from apps.container import services
 from apps.errors import AppError
@@ -104,10 +105,10 @@ class ProfileForm(FlaskForm):
         validators=[InputRequired(), checked_email],
         render_kw={"autocomplete": "email"},
     )
-    threshold = DecimalRangeField(
+    threshold = FloatField(
         _l("Tag threshold"),
         validators=[NumberRange(0.05, 1)],
-        places=2,
+        widget=RangeInput(),
         render_kw={"min": "0.05", "max": "1", "step": "0.05"},
     )
     password = PasswordField(

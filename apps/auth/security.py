@@ -4,23 +4,36 @@ import logging
 import smtplib
 from typing import Any
 
-from flask import Flask, Response, current_app, flash, make_response, render_template, request
-from flask_babel import gettext
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    flash,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask_babel import format_timedelta, gettext
 from flask_babel import lazy_gettext as _l
 from flask_login import current_user
 from flask_security import Security, SQLAlchemyUserDatastore, user_registered
 from flask_security.mail_util import MailUtil
 from flask_security.password_util import PasswordUtil
 from flask_wtf import FlaskForm
+from passlib.exc import PasswordSizeError
 from werkzeug.wrappers import Response as BaseResponse
 
 from apps.auth.forms import LoginForm, SignupForm
 from apps.container import services
-from apps.errors import N_, AppError, Forbidden
-from apps.extensions import db, limiter
+from apps.errorpages import answer_error, app_error
+from apps.errors import N_, AppError, Forbidden, InvalidInput
+from apps.extensions import SAFE_METHODS, begin_writing, db, limiter
 from apps.i18n import error_text
 from apps.models import Role, User, new_session_key
 from apps.services import accounts
+from apps.web import wants_json
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +47,21 @@ TEMPLATES = {
     "CHANGE_EMAIL_TEMPLATE": "auth/email.html",
     "VERIFY_TEMPLATE": "auth/verify.html",
 }
+# How long the links in mails work.
+LASTS = {
+    "change_email_instructions": "CHANGE_EMAIL_WITHIN",
+    "confirmation_instructions": "CONFIRM_EMAIL_WITHIN",
+    "reset_instructions": "RESET_PASSWORD_WITHIN",
+}
+ASKS_PASSWORD = (
+    "auth.forgot_password",
+    "auth.send_confirmation",
+    "auth.verify",
+    "auth.change_password",
+    "account.show",
+    "account.delete",
+)
+ANONYMOUS_MAILS = ("auth.forgot_password", "auth.send_confirmation")
 # One answer for an unknown account and for a wrong password: neither tells that the other is right.
 WRONG_LOGIN = (_l("The email or the password is wrong."), "error")
 
@@ -42,6 +70,7 @@ class Datastore(SQLAlchemyUserDatastore):
     """Our accounts have one role in a column; Flask-Security's role tables are not used."""
 
     def create_user(self, **kwargs: Any) -> User:
+        begin_writing()  # the password is hashed by now
         user = User(fs_uniquifier=new_session_key(), **kwargs)
         db.session.add(user)
         return user
@@ -58,6 +87,7 @@ class Passwords(PasswordUtil):
             accounts.check_password(password)
         except AppError as error:
             return [error_text(error)], password
+        db.session.commit()  # no transaction stays open while the password is hashed
         return None, password
 
 
@@ -65,10 +95,13 @@ class Mails(MailUtil):
     """A mail server that is down must not turn a sign-up into an error page."""
 
     def send_mail(self, *args: Any, **kwargs: Any) -> None:
+        db.session.commit()  # no transaction stays open while the mail server takes its time
         try:
             super().send_mail(*args, **kwargs)
         except (OSError, smtplib.SMTPException):
             logger.exception("mail not sent")
+            if request.endpoint in ANONYMOUS_MAILS:  # a message would tell that the account exists
+                return
             flash(
                 gettext("The mail server did not answer, so no mail was sent. Try again later."),
                 "error",
@@ -90,11 +123,15 @@ def init_app(app: Flask) -> None:
         mail_util_cls=Mails,
         render_template=_render,
     )
-    app.extensions["security"] = security
+    security.unauthn_handler(_to_login)
+    app.login_manager.unauthorized_callback = _to_login  # type: ignore[attr-defined]
+    # Flask-Security also takes lasting tokens from headers and addresses. Ours are sessions alone.
+    app.login_manager._request_callback = None  # type: ignore[attr-defined]
+    app.register_error_handler(PasswordSizeError, _password_too_long)
     user_registered.connect(_after_signup, app)
     _limit(app, "auth.login", app.config["LOGIN_RATE"])
     _limit(app, "auth.register", app.config["SIGNUP_RATE"])
-    for endpoint in ("auth.forgot_password", "auth.send_confirmation", "auth.verify"):
+    for endpoint in ASKS_PASSWORD:
         _limit(app, endpoint, app.config["LOGIN_RATE"])
     app.before_request(_closed_signup)
     if not app.config["SECURITY_RECOVERABLE"]:  # the same address then says who to ask
@@ -106,6 +143,22 @@ def _limit(app: Flask, endpoint: str, rate: str) -> None:
         view = app.view_functions[endpoint]
         limited: Any = limiter.limit(rate, methods=["POST"])(view)
         app.view_functions[endpoint] = limited
+
+
+def _to_login(*_: Any, **__: Any) -> BaseResponse:
+    """To the login page, and from there back; a form that was sent cannot be sent again."""
+    if wants_json():
+        return answer_error(401, gettext("Log in first."), "login")
+    target = request.full_path.rstrip("?") if request.method in SAFE_METHODS else None
+    flash(gettext("Log in first."), "info")
+    return redirect(url_for("auth.login", next=target))
+
+
+def _password_too_long(_: PasswordSizeError) -> BaseResponse:
+    error = InvalidInput(
+        N_("A password has at most %(most)s characters."), most=accounts.PASSWORD_MAX
+    )
+    return app_error(error)
 
 
 def _closed_signup() -> BaseResponse | None:
@@ -130,6 +183,9 @@ def _after_signup(app: Flask, user: User, **_: Any) -> None:
 
 def _render(template: str, **context: Any) -> str | Response:
     """Pages as usual, but an invalid form answers 422, so that programs see the failure."""
+    if (mail := template.rpartition("/")[2].partition(".")[0]) in LASTS:
+        # Flask-Security's own words for a duration have no Korean.
+        context["within"] = format_timedelta(current_app.config[f"SECURITY_{LASTS[mail]}"])
     html = render_template(template, **context)
     forms = [value for value in context.values() if isinstance(value, FlaskForm)]
     if request.method == "POST" and any(form.errors for form in forms):

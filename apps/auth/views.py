@@ -8,6 +8,7 @@ from flask_security.utils import logout_user
 
 from apps.auth.forms import DeleteAccountForm, ProfileForm
 from apps.container import services
+from apps.extensions import begin_writing
 from apps.i18n import COOKIE as LANGUAGE_COOKIE
 from apps.i18n import LANGUAGES
 from apps.web import THEME_COOKIE, THEMES, YEAR, safe_next
@@ -37,6 +38,7 @@ def _save(form: ProfileForm) -> None:
     if form.email:
         values["email"] = form.email.data
     user_id = current_user.id
+    begin_writing()  # the password is checked by now
     services().accounts.update(user_id, **values)
     if changed:
         services().tags.retag(user_id, threshold)
@@ -48,6 +50,7 @@ def delete() -> ResponseReturnValue:
     form = DeleteAccountForm()
     if form.validate_on_submit():
         user_id = current_user.id
+        begin_writing()  # the password is checked by now
         services().accounts.delete([user_id])  # refuses the last administrator, still logged in
         logout_user()
         flash(gettext("Your account and everything in it is gone."), "info")

@@ -1,15 +1,32 @@
 """``flask users``: the way back in when nobody can log in, and accounts without a browser."""
 
+from typing import Any
+
 import click
-from flask.cli import AppGroup
-from sqlalchemy import select
+from flask.cli import AppGroup, ScriptInfo
+from sqlalchemy import inspect, select
 
 from apps.container import services
 from apps.errors import AppError
 from apps.extensions import db
 from apps.models import Role, User
 
-users = AppGroup("users", help="Create, list and repair accounts.")
+
+class AccountsGroup(AppGroup):
+    """Says what to do when there is no database yet."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        app = ctx.ensure_object(ScriptInfo).load_app()
+        with app.app_context():
+            if not inspect(db.engine).has_table("users"):
+                raise click.ClickException(
+                    "The database has no tables yet. Start script/server once, or run: "
+                    "flask db upgrade"
+                )
+        return super().invoke(ctx)
+
+
+users = AccountsGroup("users", help="Create, list and repair accounts.")
 
 
 def _find(identity: str) -> User:

@@ -26,10 +26,10 @@ from apps.files import send_stored
 from apps.i18n import error_text
 from apps.models import Image
 from apps.services.images import Outcome
-from apps.vision.decode import decode
-from apps.vision.draw import annotate, encode_jpeg
-from apps.web import paginate, wants_json
+from apps.vision.draw import annotated_jpeg
+from apps.web import MAX_ID, paginate, wants_json
 
+MAX_SEARCH = 100  # characters
 bp = Blueprint("detector", __name__, template_folder="templates")
 
 
@@ -46,7 +46,7 @@ def index() -> ResponseReturnValue:
 @bp.get("/images/search")
 @login_required
 def search() -> ResponseReturnValue:
-    return _gallery(request.args.get("search", "").replace("\0", "").strip())
+    return _gallery(request.args.get("search", "").replace("\0", "").strip()[:MAX_SEARCH])
 
 
 def _gallery(tag: str = "") -> ResponseReturnValue:
@@ -67,8 +67,8 @@ def _gallery(tag: str = "") -> ResponseReturnValue:
 @login_required
 def statuses() -> ResponseReturnValue:
     """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
-    ids = [int(text) for text in request.args.getlist("id")[:200] if text.isdecimal()][:200]
-    ids = [number for number in ids if number < 2**31]
+    texts = request.args.getlist("id")[:200]
+    ids = [int(text) for text in texts if text.isdecimal() and int(text[:11]) <= MAX_ID]
     found = services().images.statuses(current_user.id, ids)
     waiting = services().images.waiting(current_user.id)
     return jsonify(
@@ -98,7 +98,7 @@ def upload() -> ResponseReturnValue:
     form = UploadForm()
     if not form.validate_on_submit():
         status = 422 if form.is_submitted() else 200
-        if wants_json():
+        if form.is_submitted() and wants_json():
             return jsonify(error={"code": "no_file", "message": form.image.errors[0]}), status
         return render_template("detector/upload.html", form=form), status
     files = [(file.filename, file.stream) for file in form.image.data]
@@ -215,9 +215,9 @@ def remove_tag(image_id: int, tag_id: int) -> ResponseReturnValue:
 @bp.get("/images/<filename>")
 @login_required
 def file(filename: str) -> ResponseReturnValue:
-    """A stored file for its owner. ``?download=1`` saves it under its own name."""
+    """A stored file for its owner. Originals, which are a stranger's bytes, are only saved."""
     stored = services().images.open_file(filename, current_user.id)
-    return send_stored(stored, attachment=bool(request.args.get("download")))
+    return send_stored(stored, attachment=stored.original)
 
 
 @bp.get("/images/<int:image_id>/annotated")
@@ -226,8 +226,8 @@ def annotated(image_id: int) -> ResponseReturnValue:
     """The picture with the boxes at and above the threshold drawn in, as JPEG."""
     image = services().images.get_owned(current_user.id, image_id)
     threshold = threshold_of(request.args, current_user.threshold)
-    picture = decode(services().images.read_original(image)).picture
-    return _download(image, encode_jpeg(annotate(picture, boxes_of(image, threshold))), "jpg")
+    data = services().images.read_original(image)
+    return _download(image, annotated_jpeg(data, boxes_of(image, threshold)), "jpg")
 
 
 @bp.get("/images/<int:image_id>/boxes.json")

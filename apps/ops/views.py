@@ -46,4 +46,4 @@ def _storage() -> bool:
 
 
 def _weights() -> bool:
-    return services().models.get(services().models.current().name).ready
+    return services().models.embedded_ready()

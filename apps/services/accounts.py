@@ -28,6 +28,7 @@ from apps.storage import Storage
 
 USERNAME = re.compile(r"[^\W_](?:[\w .-]*[\w])?")
 USERNAME_MIN, USERNAME_MAX = 2, 32
+FIRST_ADMIN_LOCK = 0x51647  # any number that nothing else locks
 PASSWORD_MIN, PASSWORD_MAX = 8, 1024
 
 
@@ -121,7 +122,7 @@ class AccountService:
 
     def find(self, identity: str) -> User | None:
         """The account with this email or user name, whatever their case."""
-        text = unicodedata.normalize("NFKC", identity).strip()
+        text = unicodedata.normalize("NFKC", identity).strip().replace("\0", "\ufffd")
         query = select(User).where(or_(User.email == text.lower(), User.folded == fold(text)))
         return self.session.scalars(query.limit(1)).first()  # no user name has an @
 
@@ -155,7 +156,7 @@ class AccountService:
         if search:
             query = query.where(
                 or_(
-                    User.username.icontains(search, autoescape=True),
+                    User.folded.contains(fold(search), autoescape=True),
                     User.email.icontains(search, autoescape=True),
                 )
             )
@@ -227,6 +228,8 @@ class AccountService:
 
         One statement decides, so that two people who sign up at the same moment cannot both win.
         """
+        if self.session.get_bind().dialect.name == "postgresql":  # SQLite writes one at a time
+            self.session.execute(select(func.pg_advisory_xact_lock(FIRST_ADMIN_LOCK)))
         another = aliased(User)
         oldest = select(func.min(another.id)).scalar_subquery()
         boss = aliased(User)
@@ -268,6 +271,8 @@ class AccountService:
         stays = changes.get("role", user.role) is Role.ADMIN and changes.get("active", user.active)
         if not stays:
             self._keep_an_admin([user_id])
+        if user.active and changes.get("active") is False:
+            user.fs_uniquifier = new_session_key()  # enabling it later revives no old session
         for name, value in changes.items():
             setattr(user, name, value)
         self.session.commit()

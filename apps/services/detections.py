@@ -6,6 +6,7 @@ import socket
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
@@ -85,7 +86,8 @@ class DetectionService:
         rows = self.session.execute(
             select(Image.id, Image.claimed_by, Image.claimed_at, Image.attempts).where(running)
         ).all()
-        left = [row for row in rows if _abandoned(row.claimed_by, row.claimed_at)]
+        local = self.session.get_bind().dialect.name == "sqlite"
+        left = [r for r in rows if _abandoned(r.claimed_by, r.claimed_at, one_host=local)]
         for row in left:
             again = row.attempts < MAX_ATTEMPTS
             self.session.execute(
@@ -239,29 +241,43 @@ class DetectionRequests:
 
 
 def worker_name() -> str:
-    """Who claims: "host:pid"."""
-    return f"{socket.gethostname()[:100]}:{os.getpid()}"
+    """Who claims: "host:pid:birth". A later process with the same number has another birth."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{_birth(os.getpid())}"
 
 
-def _abandoned(claimed_by: str | None, claimed_at: datetime | None) -> bool:
+def _abandoned(claimed_by: str | None, claimed_at: datetime | None, *, one_host: bool) -> bool:
     """Whether the worker of a running row is surely gone.
 
     A process asks between its jobs, so a row under its own name was left by a job whose end could
-    not be written, or by an earlier process with the same number (usual in a container).
+    not be written.
+
+    Args:
+        one_host: whether no other machine can be at work (the database is a local file), so that
+            another host name is this machine's earlier one.
     """
-    host, _, number = (claimed_by or "").rpartition(":")
+    host, _, rest = (claimed_by or "").partition(":")
+    number, _, birth = rest.partition(":")
     if not number.isdigit() or claimed_at is None or claimed_at < utcnow() - STUCK_AFTER:
         return True
-    if host != socket.gethostname()[:100]:
-        return False
-    pid = int(number)
-    return pid == os.getpid() or not _alive(pid)
+    if host != socket.gethostname()[:60]:
+        return one_host
+    return int(number) == os.getpid() or _birth(int(number)) != birth
+
+
+def _birth(pid: int) -> str:
+    """When a process began, in this boot of this machine; empty when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except OSError:  # gone, or a system without /proc
+        return "" if not _alive(pid) else "alive"
+    return f"{boot}-{stat.rpartition(')')[2].split()[19]}"  # field 22: start time in clock ticks
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

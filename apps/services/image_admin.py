@@ -8,7 +8,7 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session, contains_eager, scoped_session
 
 from apps.errors import N_, Conflict, NotFound
-from apps.models import Detection, Image, ImageStatus, ImageTag, User
+from apps.models import Detection, Image, ImageStatus, ImageTag, User, fold
 from apps.services.accounts import Holdings
 from apps.services.images import NO_PICTURE
 from apps.services.tags import VISIBLE, TagService
@@ -44,7 +44,7 @@ class ImageAdminService:
             query = query.where(
                 or_(
                     Image.title.icontains(search, autoescape=True),
-                    User.username.icontains(search, autoescape=True),
+                    User.folded.contains(fold(search), autoescape=True),
                 )
             )
         if status in {member.value for member in ImageStatus}:

@@ -1,6 +1,7 @@
 """Pictures: upload, look up, delete."""
 
 import hashlib
+import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from apps.jobs import Queue
 from apps.models import Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
 from apps.storage import Storage
 from apps.vision.decode import Decoded, decode, derivatives, safe_title
+
+logger = logging.getLogger(__name__)
 
 NO_PICTURE = N_("There is no such picture.")
 
@@ -44,6 +47,7 @@ class StoredFile:
     media_type: str
     etag: str
     download_name: str
+    original: bool
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,11 @@ class ImageService:
         try:
             for key, content in zip(keys, (data, display, thumbnail), strict=True):
                 self.storage.put(key, content)
+            # Once more, alone now: several uploads at once each saw room for themselves.
+            owner = select(User.id).where(User.id == image.owner_id).with_for_update()
+            if self.session.scalar(owner) is None:
+                raise NotFound(N_("There is no such account."))
+            self._refuse_over_quota(image.owner_id, image.bytes)
             self.session.add(image)
             self.session.commit()
         except BaseException as error:
@@ -138,6 +147,9 @@ class ImageService:
             self.storage.delete(*keys)
             if isinstance(error, IntegrityError):  # the same file twice, at the same moment
                 raise _duplicate() from error
+            if isinstance(error, OSError):
+                logger.exception("storage failed")
+                raise _not_stored() from error
             raise
 
     def quota(self, owner_id: int) -> int:
@@ -265,7 +277,7 @@ class ImageService:
         query = select(Image).where(Image.key == key)
         if owner_id is not None:
             query = query.where(Image.owner_id == owner_id)
-        image = self.session.scalar(query)
+        image = None if "\0" in key else self.session.scalar(query)  # PostgreSQL takes no NUL
         names = (image.original_name, image.display_name, image.thumbnail_name) if image else ()
         if image is None or filename not in names:
             raise NotFound(NO_PICTURE)
@@ -282,6 +294,7 @@ class ImageService:
             image.media_type if original else "image/webp",
             f"{image.sha256[:32]}{kind}",
             image.title if original else filename,
+            original,
         )
 
     def read_original(self, image: Image) -> bytes:
@@ -318,6 +331,13 @@ class ImageService:
         self.session.commit()
         self.storage.delete(*keys)  # last: an orphan file is harmless, a dead link is not
         return len(images)
+
+
+def _not_stored() -> InvalidImage:
+    return InvalidImage(
+        "not_stored",
+        N_("The server could not keep this file; its disk may be full."),
+    )
 
 
 def _duplicate() -> InvalidImage:

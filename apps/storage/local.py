@@ -1,9 +1,12 @@
 """Blobs as files below one folder."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
 
 
 class LocalStorage:
@@ -34,7 +37,10 @@ class LocalStorage:
 
     def delete(self, *keys: str) -> None:
         for key in keys:
-            self._path(key).unlink(missing_ok=True)
+            try:
+                self._path(key).unlink(missing_ok=True)
+            except OSError:  # the others must go all the same
+                logger.exception("not deleted key=%s", key)
 
     def check(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)

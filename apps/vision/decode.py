@@ -50,7 +50,7 @@ _TURNS = {
 _WHITES = (255.0, 4095.0, 65535.0)
 
 # A full decode of a large picture takes hundreds of megabytes; this bounds how many at once.
-_decoding = threading.BoundedSemaphore(2)
+heavy_work = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def decode(data: bytes, max_pixels: int | None = None) -> Decoded:
     extension, media_type = FORMATS[file.format or ""]
     _refuse_too_many_pixels(file.size, max_pixels)
     source.reads_left = DECODE_READS
-    with _decoding:
+    with heavy_work:
         try:
             picture = _upright_rgb(file)
         except Exception as error:  # SyntaxError, struct.error, EOFError, OSError, ...
@@ -188,7 +188,7 @@ def encode_webp(picture: Image.Image, side: int, quality: int) -> bytes:
 
 def derivatives(picture: Image.Image) -> tuple[bytes, bytes]:
     """The display and the thumbnail file of an upright RGB ``picture``."""
-    with _decoding:
+    with heavy_work:
         return (
             encode_webp(picture, DISPLAY_SIDE, quality=86),
             encode_webp(picture, THUMBNAIL_SIDE, quality=80),

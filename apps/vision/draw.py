@@ -8,7 +8,10 @@ from functools import lru_cache
 from PIL import Image, ImageDraw, ImageFont
 
 from apps.vision.colors import color_of, text_on
+from apps.vision.decode import decode, heavy_work
 from apps.vision.types import Box
+
+JPEG_SIDE = 65_500  # pixels: the longest side that a JPEG can have
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -64,6 +67,19 @@ def _fitting(pen: ImageDraw.ImageDraw, text: str, size: tuple[int, int]) -> tupl
 @lru_cache(16)
 def _font(points: int) -> _Font:
     return ImageFont.load_default(size=points)
+
+
+def annotated_jpeg(data: bytes, boxes: Iterable[Box]) -> bytes:
+    """The picture in ``data`` (any accepted file) with ``boxes`` drawn in, as JPEG.
+
+    Raises:
+        InvalidImage: ``data`` is not a picture.
+    """
+    picture = decode(data).picture
+    with heavy_work:
+        drawn = annotate(picture, boxes)
+        drawn.thumbnail((JPEG_SIDE, JPEG_SIDE))
+        return encode_jpeg(drawn)
 
 
 def encode_jpeg(picture: Image.Image) -> bytes:

@@ -106,7 +106,23 @@ function fail(entry, reason, again) {
 function finish() {
   if (!total.failed && total.good.length === 1) location.assign(total.good[0].url);
   else if (!total.failed && total.good.length) location.assign(text.gallery);
-  else form.querySelector("[data-upload-done]").hidden = !total.good.length;
+  else showGood();
+}
+
+// The good ones appear in the gallery below, and are followed there; elsewhere a link leads to it.
+async function showGood() {
+  form.querySelector("[data-upload-done]").hidden = !total.good.length;
+  const gallery = document.querySelector("[data-gallery-view]");
+  if (!gallery || !total.good.length) return;
+  const answer = await fetch(location.href).catch(() => null);
+  if (!answer?.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of ["[data-total]", "[data-waiting]", "[data-gallery-view]"]) {
+    const fresh = page.querySelector(part);
+    if (fresh) document.querySelector(part)?.replaceWith(fresh);
+  }
+  form.querySelector("[data-upload-done]").hidden = true;
+  document.dispatchEvent(new CustomEvent("sightbox:uploaded"));
 }
 
 input.addEventListener("change", () => {
