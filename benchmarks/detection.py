@@ -1,8 +1,5 @@
 """What the engine adds to the plain torchvision call on the same picture."""
 
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +13,9 @@ from apps.vision.engine import TorchEngine
 from apps.vision.zoo.registry import BLOOD_CELLS
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
+from benchmarks.timing import median_seconds
 
 ROUNDS = 15
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    work()
-    times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def main() -> None:
@@ -44,12 +32,13 @@ def main() -> None:
     def plain() -> object:
         return model([tensor])
 
-    baseline = _seconds(plain)
-    print(f"engine / plain torchvision: {_seconds(lambda: engine.detect(picture)) / baseline:.2f}")
-    print(f"decode / plain torchvision: {_seconds(lambda: decode(file)) / baseline:.3f}")
-    print(
-        f"derivatives / plain torchvision: {_seconds(lambda: derivatives(picture)) / baseline:.2f}"
-    )
+    baseline = median_seconds(plain, ROUNDS)
+    for name, work in (
+        ("engine", lambda: engine.detect(picture)),
+        ("decode", lambda: decode(file)),
+        ("derivatives", lambda: derivatives(picture)),
+    ):
+        print(f"{name} / plain torchvision: {median_seconds(work, ROUNDS) / baseline:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """How much dearer a full gallery is than one with a single picture."""
 
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 
 from flask.testing import FlaskClient
 
@@ -11,6 +8,7 @@ from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus, ImageTag, TagSource
+from benchmarks.timing import median_seconds
 
 ROUNDS = 40
 
@@ -36,16 +34,6 @@ def _client(app, name: str, pictures: int) -> FlaskClient:
     return client
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    work()
-    times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
 def main() -> None:
     """Print the ratios."""
     with tempfile.TemporaryDirectory() as folder:
@@ -53,9 +41,9 @@ def main() -> None:
         with app.app_context():
             db.create_all()
         one, full = _client(app, "one", 1), _client(app, "full", 48)
-        smallest = _seconds(lambda: one.get("/healthz"))
-        single = _seconds(lambda: one.get("/"))
-        many = _seconds(lambda: full.get("/"))
+        smallest = median_seconds(lambda: one.get("/healthz"), ROUNDS)
+        single = median_seconds(lambda: one.get("/"), ROUNDS)
+        many = median_seconds(lambda: full.get("/"), ROUNDS)
         with app.app_context():
             db.engine.dispose()
     print(f"gallery of 1 / healthz: {single / smallest:.1f}")
