@@ -12,6 +12,7 @@ import struct
 HEADER_READS = 500_000  # a header of real files takes a few hundred
 DECODE_READS = 4_000_000  # run-length BMP reads twice for each run
 MAX_SCANS = 200  # of one JPEG; cameras and web tools write about ten
+MAX_SCAN_PIXELS = 2_000_000_000  # scans x pixels: a few seconds of decoding
 MAX_VALUES = 1 << 19  # numbers in TIFF tables: two for each 16 x 16 tile of 64 megapixels
 MAX_TABLES = 1000  # TIFF headers in one file; EXIF is one
 
@@ -42,7 +43,7 @@ class Frugal(io.BytesIO):
 
 def refuse_bombs(data: bytes) -> None:
     """Raise ValueError if ``data`` is built to cost far more than its size and pixels."""
-    if data.startswith(b"\xff\xd8") and sum(1 for _ in _SCAN.finditer(data)) > MAX_SCANS:
+    if scans(data) > MAX_SCANS:
         raise ValueError("too many scans in a JPEG")
     view = memoryview(data)
     values = 0
@@ -50,6 +51,17 @@ def refuse_bombs(data: bytes) -> None:
         values += _values(view[match.start() :], MAX_VALUES - values)
         if values > MAX_VALUES or tables >= MAX_TABLES:
             raise ValueError("too many values in TIFF tables")
+
+
+def scans(data: bytes) -> int:
+    """How often a decoder goes over the pixels of a JPEG; 1 for other formats."""
+    return sum(1 for _ in _SCAN.finditer(data)) if data.startswith(b"\xff\xd8") else 1
+
+
+def refuse_slow(data: bytes, size: tuple[int, int]) -> None:
+    """Raise ValueError if decoding ``data`` to ``size`` pixels would take far too long."""
+    if scans(data) * size[0] * size[1] > MAX_SCAN_PIXELS:
+        raise ValueError("too many scans for so many pixels")
 
 
 def _values(view: memoryview, limit: int) -> int:

@@ -10,7 +10,7 @@ import pillow_heif
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from apps.errors import N_, InvalidImage
-from apps.vision.bombs import DECODE_READS, Frugal, refuse_bombs
+from apps.vision.bombs import DECODE_READS, Frugal, refuse_bombs, refuse_slow
 
 pillow_heif.register_heif_opener()
 
@@ -79,6 +79,7 @@ def decode(data: bytes, max_pixels: int | None = None) -> Decoded:
     source.reads_left = DECODE_READS
     with heavy_work:
         try:
+            refuse_slow(data, file.size)
             picture = _upright_rgb(file)
         except Exception as error:  # SyntaxError, struct.error, EOFError, OSError, ...
             raise _damaged() from error

@@ -20,6 +20,7 @@ from apps.vision.decode import (
     flatten,
     safe_title,
 )
+from tests.conftest import picture_bytes
 
 RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 180, 40), (40, 60, 210), (128, 128, 128)
 
@@ -506,3 +507,14 @@ def test_any_title_is_short_printable_and_can_be_stored(seed):
     assert 1 <= len(title) <= 120
     title.encode()
     assert not any(ord(c) < 32 or c in "/\\\x7f\u202e" for c in title)
+
+
+def test_a_jpeg_of_many_scans_is_refused_where_they_cost_too_much(monkeypatch):
+    """A progressive JPEG goes over its pixels about ten times."""
+    baseline, progressive = (picture_bytes((80, 60), progressive=p) for p in (False, True))
+    monkeypatch.setattr("apps.vision.bombs.MAX_SCAN_PIXELS", 80 * 60 * 3)
+    assert decode(baseline).picture.size == (80, 60)
+    with pytest.raises(InvalidImage, match="damaged"):
+        decode(progressive)
+    monkeypatch.undo()
+    assert decode(progressive).picture.size == (80, 60)
