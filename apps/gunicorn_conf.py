@@ -5,7 +5,6 @@ from typing import Any
 
 host = os.environ.get("HOST", "127.0.0.1")
 bind = f"{f'[{host}]' if ':' in host else host}:{os.environ.get('PORT', '5000')}"
-umask = 0o077  # the database and the pictures are nobody else's
 worker_class = "gthread"
 workers = 1
 threads = int(os.environ.get("SIGHTBOX_THREADS", "24"))

@@ -40,6 +40,7 @@ def test_production_sends_its_cookies_over_tls_alone(tmp_path, monkeypatch):
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert "Strict-Transport-Security" in answer.headers
+    services(app).queue.stop(20)
 
 
 def test_an_unknown_configuration_names_the_known_ones(tmp_path):
