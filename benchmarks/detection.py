@@ -13,9 +13,9 @@ from apps.vision.engine import TorchEngine
 from apps.vision.zoo.registry import BLOOD_CELLS
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
-from benchmarks.timing import median_seconds
+from benchmarks.timing import median_ratio
 
-ROUNDS = 15
+ROUNDS = 31
 
 
 def main() -> None:
@@ -32,13 +32,12 @@ def main() -> None:
     def plain() -> object:
         return model([tensor])
 
-    baseline = median_seconds(plain, ROUNDS)
     for name, work in (
         ("engine", lambda: engine.detect(picture)),
         ("decode", lambda: decode(file)),
         ("derivatives", lambda: derivatives(picture)),
     ):
-        print(f"{name} / plain torchvision: {median_seconds(work, ROUNDS) / baseline:.2f}")
+        print(f"{name} / plain torchvision: {median_ratio(work, plain, ROUNDS):.2f}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,20 @@ import statistics
 import time
 from collections.abc import Callable
 
+Work = Callable[[], object]
 
-def median_seconds(work: Callable[[], object], rounds: int) -> float:
-    """Median of ``rounds`` calls of ``work``, after one that warms up."""
+
+def median_ratio(work: Work, baseline: Work, rounds: int) -> float:
+    """Median of seconds of ``work`` / seconds of ``baseline``, measured in turns.
+
+    In turns, because a shared machine is faster in one minute than in the next.
+    """
     work()
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    baseline()
+    return statistics.median(_seconds(work) / _seconds(baseline) for _ in range(rounds))
+
+
+def _seconds(work: Work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
