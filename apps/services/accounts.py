@@ -14,16 +14,14 @@ from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import (
-    Detection,
     Image,
-    ImageTag,
     Role,
-    TagSource,
     User,
     fold,
     new_session_key,
     utcnow,
 )
+from apps.services.pictures import Holdings, holdings_of
 from apps.storage import Storage
 
 USERNAME = re.compile(r"[^\W_](?:[\w .-]*[\w])?")
@@ -97,16 +95,6 @@ def normalize_password(password: str) -> str:
 
 
 @dataclass(frozen=True)
-class Holdings:
-    """What an account owns and would lose."""
-
-    images: int
-    boxes: int
-    tags: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class AccountService:
     session: scoped_session[Session]
     storage: Storage
@@ -133,19 +121,7 @@ class AccountService:
 
     def holdings(self, *user_ids: int) -> Holdings:
         """What these accounts own, all together."""
-        mine = select(Image.id).where(Image.owner_id.in_(user_ids)).scalar_subquery()
-        images, size = self.session.execute(
-            select(func.count(), func.coalesce(func.sum(Image.bytes), 0)).where(
-                Image.owner_id.in_(user_ids)
-            )
-        ).one()
-        boxes = select(func.count()).where(Detection.image_id.in_(mine))
-        tags = select(func.count()).where(
-            ImageTag.image_id.in_(mine), ImageTag.source != TagSource.REMOVED
-        )
-        return Holdings(
-            images, self.session.scalar(boxes) or 0, self.session.scalar(tags) or 0, int(size)
-        )
+        return holdings_of(self.session, Image.owner_id.in_(user_ids))
 
     def all_query(
         self, search: str = "", sort: str = "-created", role: str = "", state: str = ""

@@ -11,10 +11,11 @@ from pathlib import Path
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, Conflict, DetectionError, NotFound
+from apps.errors import N_, AppError, Conflict, DetectionError
 from apps.jobs import Queue
 from apps.models import Detection, Image, ImageStatus, User, utcnow
 from apps.services.models import ModelService
+from apps.services.pictures import require_picture
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.vision.decode import decode
@@ -218,11 +219,7 @@ class DetectionRequests:
             InvalidInput: the weights of ``model`` are not there.
             Conflict: it waits or runs already.
         """
-        query = select(Image.id).where(Image.id == image_id)
-        if owner_id is not None:
-            query = query.where(Image.owner_id == owner_id)
-        if self.session.scalar(query) is None:
-            raise NotFound(N_("There is no such picture."))
+        require_picture(self.session, image_id, owner_id)
         if model is not None:
             self.models.require_ready(model)
         changed = self.session.scalar(

@@ -8,10 +8,9 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session, contains_eager, scoped_session
 
 from apps.errors import N_, Conflict, NotFound
-from apps.models import Detection, Image, ImageStatus, ImageTag, User, fold
-from apps.services.accounts import Holdings
-from apps.services.images import NO_PICTURE
-from apps.services.tags import VISIBLE, TagService
+from apps.models import Image, ImageStatus, User, fold
+from apps.services.pictures import NO_PICTURE, Holdings, holdings_of
+from apps.services.tags import TagService
 from apps.vision.decode import safe_title
 
 
@@ -68,15 +67,7 @@ class ImageAdminService:
 
     def holdings(self, image_ids: Iterable[int]) -> Holdings:
         """What is lost with these pictures."""
-        ids = list(image_ids)
-        images, size = self.session.execute(
-            select(func.count(), func.coalesce(func.sum(Image.bytes), 0)).where(Image.id.in_(ids))
-        ).one()
-        boxes = select(func.count()).where(Detection.image_id.in_(ids))
-        tags = select(func.count()).where(ImageTag.image_id.in_(ids), VISIBLE)
-        return Holdings(
-            images, self.session.scalar(boxes) or 0, self.session.scalar(tags) or 0, int(size)
-        )
+        return holdings_of(self.session, Image.id.in_(list(image_ids)))
 
     def owners(self) -> list[tuple[int, str]]:
         """(id, user name) of every account, for choosing one."""

@@ -14,12 +14,11 @@ from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
 from apps.errors import N_, AppError, InvalidImage, NotFound
 from apps.jobs import Queue
 from apps.models import Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
+from apps.services.pictures import NO_PICTURE, require_picture
 from apps.storage import Storage
 from apps.vision.decode import Decoded, decode, derivatives, safe_title
 
 logger = logging.getLogger(__name__)
-
-NO_PICTURE = N_("There is no such picture.")
 
 
 @dataclass(frozen=True)
@@ -317,9 +316,7 @@ class ImageService:
         Raises:
             NotFound: no such picture of this owner.
         """
-        query = select(Image.id).where(Image.id == image_id, Image.owner_id == owner_id)
-        if self.session.scalar(query) is None:
-            raise NotFound(NO_PICTURE)
+        require_picture(self.session, image_id, owner_id)
         self.delete([image_id])
 
     def delete(self, image_ids: Iterable[int]) -> int:

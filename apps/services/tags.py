@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import MAX_TAG_LENGTH, Detection, Image, ImageTag, Tag, TagSource, fold
+from apps.services.pictures import require_picture
 
 VISIBLE = ImageTag.source != TagSource.REMOVED
 _SPACE = re.compile(r"\s+")
@@ -50,7 +51,7 @@ class TagService:
             InvalidInput: not a usable tag.
         """
         name = clean_name(text)
-        self._require_owned(owner_id, image_id)
+        require_picture(self.session, image_id, owner_id)
         tag = self.ensure(name)
         link = self.session.get(ImageTag, (image_id, tag.id))
         if link is None:
@@ -66,7 +67,7 @@ class TagService:
         Raises:
             NotFound: no such picture of this owner, or it has no such tag.
         """
-        self._require_owned(owner_id, image_id)
+        require_picture(self.session, image_id, owner_id)
         link = self.session.get(ImageTag, (image_id, tag_id))
         if link is None or link.source is TagSource.REMOVED:
             raise NotFound(N_("The picture does not have this tag."))
@@ -263,11 +264,6 @@ class TagService:
 
     def _spelled_like(self, name: str) -> Tag | None:
         return self.session.scalar(select(Tag).where(Tag.folded == fold(name)))
-
-    def _require_owned(self, owner_id: int, image_id: int) -> None:
-        query = select(Image.id).where(Image.id == image_id, Image.owner_id == owner_id)
-        if self.session.scalar(query) is None:
-            raise NotFound(N_("There is no such picture."))
 
     def _found_by_model(self, image_id: int, name: str) -> bool:
         labels = self.session.scalars(
