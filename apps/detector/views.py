@@ -27,7 +27,7 @@ from apps.i18n import error_text
 from apps.models import Image
 from apps.services.images import Outcome
 from apps.vision.draw import annotated_jpeg
-from apps.web import MAX_ID, paginate, wants_json
+from apps.web import MAX_ID, paginate_pictures, wants_json
 
 MAX_SEARCH = 100  # characters
 bp = Blueprint("detector", __name__, template_folder="templates")
@@ -51,13 +51,14 @@ def search() -> ResponseReturnValue:
 
 def _gallery(tag: str = "") -> ResponseReturnValue:
     user_id = current_user.id
-    query = services().images.gallery_query(user_id, tag)
+    totals = services().images.totals(user_id)
+    pictures = services().images.gallery(user_id, tag, total=totals.pictures)
     return render_template(
         "detector/index.html",
-        page=paginate(query, current_app.config["GALLERY_PAGE_SIZE"]),
+        page=paginate_pictures(pictures, current_app.config["GALLERY_PAGE_SIZE"]),
         search=tag,
         chips=services().tags.counts(user_id),
-        waiting=services().images.waiting(user_id),
+        waiting=totals.waiting,
         detector=services().models.current(),
         form=UploadForm(),
     )
@@ -70,7 +71,7 @@ def statuses() -> ResponseReturnValue:
     texts = request.args.getlist("id")[:200]
     ids = [int(text) for text in texts if text.isdecimal() and int(text[:11]) <= MAX_ID]
     found = services().images.statuses(current_user.id, ids)
-    waiting = services().images.waiting(current_user.id)
+    waiting = services().images.totals(current_user.id).waiting
     return jsonify(
         statuses={str(image_id): status.value for image_id, status in found.items()},
         waiting=waiting,

@@ -1,24 +1,31 @@
 """Facts kept in the database."""
 
-from apps.models.image import Detection, Image, ImageStatus
+from apps.models import triggers  # what create_all makes beside the tables
+from apps.models.counts import PictureCount, TagCount
+from apps.models.image import NOT_DONE, Detection, Image, ImageStatus
 from apps.models.setting import DETECTOR, Setting
-from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource
+from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
 
 __all__ = [
     "DETECTOR",
     "MAX_TAG_LENGTH",
+    "NOT_DONE",
+    "VISIBLE",
     "Detection",
     "Image",
     "ImageStatus",
     "ImageTag",
+    "PictureCount",
     "Role",
     "Setting",
     "Tag",
+    "TagCount",
     "TagSource",
     "User",
     "fold",
     "new_session_key",
+    "triggers",
     "utcnow",
 ]
