@@ -36,9 +36,17 @@ class Base:
     DETECTOR = "auto"  # or a name that "flask models list" shows
     MODEL_DOWNLOADS = True  # whether "auto" may fetch the weights that it would rather use
     MODELS_LOADED = 2  # in memory at the same time; the least recently used one goes
+    MODEL_IDLE_MINUTES = 0.0  # unload a model that nobody used for so long; 0 is never
+    WARM = False  # load the default model at the start instead of with the first picture
     WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
+    DEVICE_FALLBACK = False  # go on with the CPU when the GPU stops working
+    PRECISION = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16
+    CPU_THREADS = 0  # of the detector; 0: PyTorch decides
+    BATCH_SIZE = 8  # pictures that share one run of a model, at most
+    ENGINE_CAPACITY = 64  # pictures that may wait for the engine before it says "busy"
     QUEUE = "thread"  # thread | inline (tests)
+    QUEUE_THREADS = 4  # pictures that this process has in hand at the same time
     QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait
     STORAGE = "local"
     STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder

@@ -1,5 +1,6 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,7 +21,7 @@ from apps.services.models import ModelService
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
-from apps.vision.engine import AUTO, TorchEngine
+from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
 from apps.vision.zoo.downloads import Downloads
@@ -28,6 +29,7 @@ from apps.vision.zoo.registry import get_detector
 from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
+PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,20 @@ def services(app: Flask | None = None) -> Container:
     return container
 
 
+def start(app: Flask) -> None:
+    """Begin the background work of this process; again is no error."""
+    here = services(app)
+    here.queue.start()
+    if app.config["WARM"] and not app.extensions.get(f"{EXTENSION}.warm"):
+        app.extensions[f"{EXTENSION}.warm"] = True
+        threading.Thread(target=_warm, args=(app,), name="warm", daemon=True).start()
+
+
+def _warm(app: Flask) -> None:
+    with app.app_context():
+        services(app).detections.warm()
+
+
 def _storage(app: Flask) -> Storage:
     if app.config["STORAGE"] == "local":
         return LocalStorage(app.config["STORAGE_ROOT"])
@@ -93,12 +109,28 @@ def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
-        return TorchEngine(
-            models.store, models.configured, app.config["DEVICE"], app.config["MODELS_LOADED"]
-        )
+        return TorchEngine(models.store, models.configured, _engine_options(app))
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")
+
+
+def _engine_options(app: Flask) -> EngineOptions:
+    if app.config["PRECISION"] not in PRECISIONS:
+        raise _unknown("PRECISION", app, *PRECISIONS)
+    for key in ("MODELS_LOADED", "BATCH_SIZE", "ENGINE_CAPACITY", "QUEUE_THREADS"):
+        if app.config[key] < 1:
+            raise ConfigError(f"SIGHTBOX_{key} is {app.config[key]}; it must be at least 1.")
+    return EngineOptions(
+        device=app.config["DEVICE"],
+        keep=app.config["MODELS_LOADED"],
+        idle_seconds=60 * app.config["MODEL_IDLE_MINUTES"],
+        batch=app.config["BATCH_SIZE"],
+        capacity=app.config["ENGINE_CAPACITY"],
+        cpu_threads=app.config["CPU_THREADS"],
+        precision=app.config["PRECISION"],
+        fall_back=app.config["DEVICE_FALLBACK"],
+    )
 
 
 def _queue(app: Flask, detections: DetectionService) -> Queue:
@@ -109,11 +141,13 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
             recover=detections.recover,
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],
+            threads=app.config["QUEUE_THREADS"],
         )
     if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
         return InlineQueue(detections.run)
     raise _unknown("QUEUE", app, "thread")
 
 
-def _unknown(key: str, app: Flask, known: str) -> ConfigError:
-    return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {known}.")
+def _unknown(key: str, app: Flask, *known: str) -> ConfigError:
+    words = ", ".join(known)
+    return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {words}.")

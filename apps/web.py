@@ -11,7 +11,7 @@ from flask_sqlalchemy.pagination import Pagination
 from sqlalchemy import Select, func, inspect, select
 from werkzeug.routing import IntegerConverter, Map
 
-from apps.container import services
+from apps.container import services, start
 from apps.errors import N_, UnsupportedBody
 from apps.extensions import db
 from apps.vision.colors import color_index, color_of, text_on
@@ -78,7 +78,7 @@ def _start_queue() -> None:
     And begin to fetch better weights, if "auto" may: the embedded model answers meanwhile.
     """
     _prepare_database()
-    services().queue.start()
+    start(current_app)
     services().models.fetch_preferred()
 
 

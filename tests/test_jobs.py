@@ -1,5 +1,6 @@
 import os
 import threading
+from collections.abc import Collection
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -202,11 +203,10 @@ class Rows:
         self.done: list[int] = []
         self.empty = threading.Event()
 
-    def next(self) -> int | None:
+    def next(self, but: Collection[int]) -> int | None:
         if not self.waiting:
             self.empty.set()
-            return None
-        return self.waiting[0]
+        return next((number for number in self.waiting if number not in but), None)
 
     def run(self, number: int) -> None:
         self.waiting.remove(number)
@@ -251,10 +251,10 @@ def test_the_thread_survives_a_database_that_is_away_for_a_moment():
     rows = Rows(5)
     failures = [OSError("away")]
 
-    def next_job():
+    def next_job(but):
         if failures:
             raise failures.pop()
-        return rows.next()
+        return rows.next(but)
 
     queue = make_queue(rows, next_job=next_job, poll=0.01)
     queue.start()
@@ -283,3 +283,55 @@ def test_a_stopped_queue_takes_no_further_job():
     stopper.join(PATIENCE)
     queue.enqueue(2)
     assert rows.done == [1]
+
+
+def test_several_threads_have_different_jobs_in_hand_and_all_are_woken():
+    rows = Rows()
+    together = threading.Barrier(3)
+
+    def run(number):
+        together.wait(PATIENCE)  # passes only when three jobs are in hand at once
+        rows.run(number)
+
+    queue = make_queue(rows, run=run, threads=3)
+    queue.start()
+    assert rows.empty.wait(PATIENCE)
+    rows.waiting.extend([1, 2, 3])
+    queue.enqueue(1)  # one wake-up alone
+    assert rows_done(rows, 3)
+    queue.stop(PATIENCE)
+    assert sorted(rows.done) == [1, 2, 3]
+
+
+def rows_done(rows: Rows, number: int) -> bool:
+    rows.empty.clear()
+    return rows.empty.wait(PATIENCE) and len(rows.done) == number
+
+
+def test_a_picture_in_hand_is_not_taken_for_one_that_a_crash_left(app, ann, upload):
+    image_id = upload(ann)
+    moved = []
+
+    def script(picture):
+        with app.app_context():
+            moved.append(services(app).detections.recover())
+        return ()
+
+    services(app).detections.engine.script = script
+    ann.post(f"/detect/{image_id}")
+    assert moved == [0]
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+def test_while_the_engine_cannot_work_pictures_stay_queued(app, ann, upload):
+    engine = services(app).detections.engine
+    engine.trouble = "The device cuda stopped working."
+    image_id = upload(ann)
+    assert state(app, image_id).status is ImageStatus.QUEUED
+    with app.app_context():
+        assert services(app).detections.next_queued() is None
+    engine.trouble = None
+    with app.app_context():
+        assert services(app).detections.next_queued() == image_id
+        services(app).detections.run(image_id)
+    assert state(app, image_id).status is ImageStatus.DONE

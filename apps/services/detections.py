@@ -4,7 +4,8 @@ import logging
 import os
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from apps.services.pictures import require_picture
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.vision.decode import decode
+from apps.vision.prepare import DETAIL_SIDE
 from apps.vision.types import Detections, Engine
 
 logger = logging.getLogger(__name__)
@@ -48,12 +50,24 @@ class DetectionService:
     engine: Engine
     tags: TagService
     models: ModelService
+    in_hand: list[int] = field(default_factory=list)  # pictures that threads of ours look at
 
     def run(self, image_id: int) -> None:
-        """Detect one queued picture. Again, or from two workers at once, does nothing more."""
-        claim = self._claim(image_id)
-        if claim is None:
+        """Detect one queued picture. Again, or from two workers at once, does nothing more.
+
+        While the engine cannot work the picture stays queued, for another worker or a later one.
+        """
+        if self.engine.status().trouble is not None:
             return
+        self.in_hand.append(image_id)
+        try:
+            if claim := self._claim(image_id):
+                self._work(claim)
+        finally:
+            self.in_hand.remove(image_id)
+
+    def _work(self, claim: Claim) -> None:
+        image_id = claim.image_id
         started = time.perf_counter()
         try:
             found = self._detect(claim)
@@ -65,11 +79,25 @@ class DetectionService:
             logger.exception("detection failed image_id=%d attempt=%d", image_id, claim.attempt)
             self._fail_or_retry(claim)
 
-    def next_queued(self) -> int | None:
-        """The oldest waiting picture; ``run`` settles who gets it."""
+    def warm(self) -> None:
+        """Load the default model now, so that the first picture need not wait for it."""
+        default = self.models.default()
+        self.session.commit()
+        try:
+            logger.info("warm model=%s", self.engine.warm(default))
+        except AppError as error:
+            logger.warning("not warm reason=%s", error)
+
+    def next_queued(self, but: Collection[int] = ()) -> int | None:
+        """The oldest waiting picture except ``but``; ``run`` settles who gets it.
+
+        None while the engine cannot work.
+        """
+        if self.engine.status().trouble is not None:
+            return None
         query = (
             select(Image.id)
-            .where(Image.status == ImageStatus.QUEUED)
+            .where(Image.status == ImageStatus.QUEUED, Image.id.not_in(but))
             .order_by(Image.created_at, Image.id)
             .limit(1)
         )
@@ -88,7 +116,12 @@ class DetectionService:
             select(Image.id, Image.claimed_by, Image.claimed_at, Image.attempts).where(running)
         ).all()
         local = self.session.get_bind().dialect.name == "sqlite"
-        left = [r for r in rows if _abandoned(r.claimed_by, r.claimed_at, one_host=local)]
+        left = [
+            row
+            for row in rows
+            if row.id not in self.in_hand
+            and _abandoned(row.claimed_by, row.claimed_at, one_host=local)
+        ]
         for row in left:
             again = row.attempts < MAX_ATTEMPTS
             self.session.execute(
@@ -136,7 +169,8 @@ class DetectionService:
                 data = file.read()
         except FileNotFoundError as error:
             raise DetectionError(LOST) from error
-        return self.engine.detect(decode(data).picture, claim.model)
+        decoded = decode(data, side=DETAIL_SIDE)
+        return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
 
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> None:
         """Boxes, tags and status in one commit; nothing if the claim was lost meanwhile."""
@@ -245,8 +279,8 @@ def worker_name() -> str:
 def _abandoned(claimed_by: str | None, claimed_at: datetime | None, *, one_host: bool) -> bool:
     """Whether the worker of a running row is surely gone.
 
-    A process asks between its jobs, so a row under its own name was left by a job whose end could
-    not be written.
+    Not asked about rows that this process has in hand, so one under its own name was left by a job
+    whose end could not be written.
 
     Args:
         one_host: whether no other machine can be at work (the database is a local file), so that

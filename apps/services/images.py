@@ -16,7 +16,7 @@ from apps.jobs import Queue
 from apps.models import Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
 from apps.services.pictures import NO_PICTURE, require_picture
 from apps.storage import Storage
-from apps.vision.decode import Decoded, decode, derivatives, safe_title
+from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class ImageService:
         self._refuse_duplicate(owner_id, digest)
         self._refuse_over_quota(owner_id, len(data))
         self.session.commit()  # decoding is slow: no transaction stays open meanwhile
-        decoded = decode(data, self.limits.image_pixels)
+        decoded = decode(data, self.limits.image_pixels, DISPLAY_SIDE)
         image = Image(
             owner_id=owner_id,
             title=safe_title(name),
@@ -96,8 +96,8 @@ class ImageService:
             media_type=decoded.media_type,
             sha256=digest,
             bytes=len(data),
-            width=decoded.picture.width,
-            height=decoded.picture.height,
+            width=decoded.size[0],
+            height=decoded.size[1],
             status=ImageStatus.QUEUED,
         )
         self._store(image, data, decoded)

@@ -1,12 +1,12 @@
 """Which detectors there are, which one is in use, and where their weights are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
 from apps.models import DETECTOR, Setting
+from apps.vision.devices import has_gpu
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.registry import (
@@ -19,9 +19,6 @@ from apps.vision.zoo.registry import (
     is_known,
 )
 from apps.vision.zoo.store import WeightsState, WeightsStore
-
-# What the NVIDIA driver puts there: asking torch would import it into the web process.
-NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -132,8 +129,3 @@ class ModelService:
             spec.name == current.name,
             self.downloads.state(spec.weights),
         )
-
-
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA driver, as far as one can tell without torch."""
-    return NVIDIA.exists()

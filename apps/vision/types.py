@@ -32,18 +32,59 @@ class Detections:
     model: str  # name in the registry: "architecture.weights"
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network in memory."""
+
+    name: str
+    bytes: int  # of parameters and buffers
+    idle_seconds: float  # since it was last used
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What an engine is doing at one moment."""
+
+    device: str | None  # "cpu", "cuda:0 (NVIDIA H200)"; None: nothing was loaded yet
+    memory_used: int | None  # bytes, of this process, where networks live
+    memory_free: int | None  # bytes
+    models: tuple[LoadedModel, ...]
+    waiting: int  # pictures that no batch has taken yet
+    capacity: int
+    trouble: str | None  # English message id: why it cannot work at present
+
+
 class Engine(Protocol):
     """What the services need of a detector."""
 
-    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
+    def detect(
+        self,
+        picture: Image.Image,
+        model: str | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        patient: bool = False,
+    ) -> Detections:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
 
         Args:
             model: name in the registry, or "auto"; None for the default.
+            size: (width, height) in whose pixels the boxes shall be, when ``picture`` is a
+                smaller copy; by default its own.
+            patient: wait when too many pictures wait already.
 
         Raises:
+            Busy: too many pictures wait, and ``patient`` is false.
             DetectionError: this picture or these weights can never work.
         """
+        ...
+
+    def warm(self, model: str | None = None) -> str:
+        """Load a model and run it once; its name. Raises as ``detect`` does."""
+        ...
+
+    def status(self) -> EngineStatus:
+        """What it is doing; quick, and imports nothing."""
         ...
 
 
