@@ -1,6 +1,8 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +12,7 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import Queue
+from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.services.accounts import AccountService
@@ -18,6 +21,7 @@ from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
 from apps.services.tags import TagService
+from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
 from apps.vision.engine import AUTO, TorchEngine
@@ -28,6 +32,7 @@ from apps.vision.zoo.registry import get_detector
 from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
+BEATS = 6  # that a worker may miss before it counts as gone
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Container:
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
+    workers: WorkerService
 
 
 def init_app(app: Flask) -> None:
@@ -51,7 +57,10 @@ def init_app(app: Flask) -> None:
     session = cast("scoped_session[Session]", db.session)
     models = _models(app, session)
     tags = TagService(session)
-    detections = DetectionService(session, storage, _engine(app, models), tags, models)
+    engine = _engine(app, models)
+    lost_after = timedelta(seconds=_seconds(app, "WORKER_LOST_SECONDS"))
+    workers = WorkerService(session, lost_after, engine.device_name)
+    detections = DetectionService(session, storage, engine, tags, models, workers)
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -68,6 +77,7 @@ def init_app(app: Flask) -> None:
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
+        workers=workers,
     )
 
 
@@ -109,10 +119,39 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
             recover=detections.recover,
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],
+            heartbeat=heartbeat(app, detections.workers, detections.workers.beat),
         )
+    if app.config["QUEUE"] == "celery":
+        return _celery_queue(app)
     if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
         return InlineQueue(detections.run)
-    raise _unknown("QUEUE", app, "thread")
+    raise _unknown("QUEUE", app, "thread, celery")
+
+
+def _celery_queue(app: Flask) -> Queue:
+    from apps.jobs.celery import BROKERS, CeleryQueue, make_celery  # only who uses it pays for it
+
+    broker = str(app.config["CELERY_BROKER_URL"] or "")
+    kinds = {*BROKERS, "memory"} if app.testing else BROKERS
+    if broker.partition("://")[0] not in kinds:
+        raise ConfigError(
+            "SIGHTBOX_QUEUE=celery needs SIGHTBOX_CELERY_BROKER_URL, for example "
+            "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
+        )
+    return CeleryQueue(make_celery(broker, _seconds(app, "SWEEP_SECONDS")))
+
+
+def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:
+    """Calls ``beat`` in the rhythm in which other processes expect to hear of this one."""
+    every = workers.lost_after.total_seconds() / BEATS
+    return Heartbeat(beat, workers.leave, app.app_context, every)
+
+
+def _seconds(app: Flask, key: str) -> float:
+    seconds: float = app.config[key]
+    if seconds < 1:
+        raise ConfigError(f"SIGHTBOX_{key} is {seconds!r}; set it to 1 or more.")
+    return seconds
 
 
 def _unknown(key: str, app: Flask, known: str) -> ConfigError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from apps.jobs import Next, Run
+from apps.jobs.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,10 @@ class ThreadQueue:
         recover: called before it looks for jobs, for rows that a crash left behind.
         context: entered around each of the three (an application context).
         poll: seconds after which it looks again without having been woken.
+        heartbeat: tells other processes that this one is at work.
     """
+
+    works_here = True
 
     def __init__(
         self,
@@ -28,12 +32,14 @@ class ThreadQueue:
         recover: Callable[[], object],
         context: Callable[[], AbstractContextManager[object]],
         poll: float,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._run = run
         self._next_job = next_job
         self._recover = recover
         self._context = context
         self._poll = poll
+        self._heartbeat = heartbeat
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._starting = threading.Lock()
@@ -48,12 +54,16 @@ class ThreadQueue:
             if self._thread is None and not self._stopping.is_set():
                 self._thread = threading.Thread(target=self._loop, name="detector", daemon=True)
                 self._thread.start()
+                if self._heartbeat is not None:
+                    self._heartbeat.start()
 
     def stop(self, timeout: float) -> None:
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

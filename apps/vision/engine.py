@@ -83,6 +83,16 @@ class TorchEngine:
             output = self._forward(spec, small)
         return Detections(_boxes(spec, output, scale, picture.size), spec.name)
 
+    def device_name(self) -> str | None:
+        """``cpu``, ``cuda (NVIDIA H200)``; None before the first picture."""
+        if self._device is None:
+            return None
+        if self._device.type != "cuda":
+            return str(self._device)
+        import torch
+
+        return f"{self._device} ({torch.cuda.get_device_name(self._device)})"[:80]
+
     def _spec(self, model: str | None) -> DetectorSpec:
         name = model or self.default
         if name != AUTO:

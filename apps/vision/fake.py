@@ -27,3 +27,6 @@ class FakeEngine:
     def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
         name = self.model if model in (None, "auto") else str(model)
         return Detections(tuple(self.script(picture)), name)
+
+    def device_name(self) -> str | None:
+        return None

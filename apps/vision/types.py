@@ -46,5 +46,9 @@ class Engine(Protocol):
         """
         ...
 
+    def device_name(self) -> str | None:
+        """What it computes on, for people; None before it has chosen. Never imports torch."""
+        ...
+
 
 SCORE_FLOOR = 0.05  # boxes below it are noise; all others are kept, for the confidence slider
