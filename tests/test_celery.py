@@ -2,8 +2,6 @@
 
 import io
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,63 +21,34 @@ from apps.config import ROOT
 from apps.container import services
 from apps.extensions import db
 from apps.models import Detection, Image, ImageStatus
-from tests.broker import Broker
 from tests.smear import smear
 
-POSTGRES = os.environ.get("SIGHTBOX_TEST_POSTGRES")
-REDIS = os.environ.get("SIGHTBOX_TEST_REDIS") and shutil.which("redis-server")
 PATIENCE = 120  # seconds for what takes some seconds on an idle machine
 PICTURES = 200
 
-pytestmark = [
-    pytest.mark.postgres,
-    pytest.mark.redis,
-    pytest.mark.skipif(not POSTGRES, reason="set SIGHTBOX_TEST_POSTGRES to a server's address"),
-    pytest.mark.skipif(not REDIS, reason="set SIGHTBOX_TEST_REDIS, and install redis-server"),
-]
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 
 @pytest.fixture
-def database() -> Iterator[str]:
-    """The address of an empty database of this test's own."""
-    url = sa.make_url(str(POSTGRES)).set(database=f"sightbox_{secrets.token_hex(4)}")
-    server = sa.create_engine(str(POSTGRES), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {url.database}"))
-    yield url.render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
-    server.dispose()
-
-
-@pytest.fixture
-def broker(tmp_path) -> Iterator[Broker]:
-    broker = Broker(tmp_path)
-    broker.start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-def web(make_app, database, broker, tmp_path) -> Flask:
+def web(make_app, postgres, broker, tmp_path) -> Flask:
     """The web process: it takes pictures and detects nothing."""
     return make_app(
         INSTANCE_PATH=str(tmp_path / "instance"),
-        SQLALCHEMY_DATABASE_URI=database,
+        SQLALCHEMY_DATABASE_URI=postgres,
         QUEUE="celery",
         CELERY_BROKER_URL=broker.url,
     )
 
 
 @pytest.fixture
-def start_worker(database, broker, tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_worker(postgres, broker, tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """start_worker("--pool", "solo") -> a worker with the shipped model; its log is a file."""
     processes: list[subprocess.Popen[str]] = []
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
     environment |= {
         "SIGHTBOX_CONFIG": "local",
         "SIGHTBOX_INSTANCE_PATH": str(tmp_path / "instance"),
-        "SIGHTBOX_SQLALCHEMY_DATABASE_URI": database,
+        "SIGHTBOX_SQLALCHEMY_DATABASE_URI": postgres,
         "SIGHTBOX_QUEUE": "celery",
         "SIGHTBOX_CELERY_BROKER_URL": broker.url,
         "SIGHTBOX_SWEEP_SECONDS": "2",
@@ -225,11 +194,11 @@ def test_a_killed_worker_and_an_emptied_broker_lose_nothing_and_double_nothing(
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_database_that_ends_every_connection_costs_no_picture(web, database, start_worker, pool):
+def test_a_database_that_ends_every_connection_costs_no_picture(web, postgres, start_worker, pool):
     start_worker("--pool", pool, "--concurrency", "2")
     upload(sign_up(web), 30)
     until(lambda: statuses(web)[ImageStatus.DONE] >= 5, "the worker gets going")
-    server = sa.create_engine(database, isolation_level="AUTOCOMMIT")
+    server = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         ended = connection.execute(
             sa.text(

@@ -1,14 +1,12 @@
 """Who detects: heartbeats, and workers that fell silent."""
 
 import os
-import secrets
 import threading
 import time
 from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
 from sqlalchemy import update
 
 from apps.container import services
@@ -19,7 +17,6 @@ from apps.models import Image, ImageStatus, Worker, utcnow
 from apps.services.workers import FORGOTTEN_AFTER, is_alive, worker_name
 
 PATIENCE = 20  # seconds
-POSTGRES = os.environ.get("SIGHTBOX_TEST_POSTGRES")
 ELSEWHERE = "gpu-2:7:another-boot:1234"  # a worker on another machine
 
 
@@ -109,18 +106,9 @@ def test_whether_a_process_runs_is_known_where_it_can_be_seen(name, alive):
 
 
 @pytest.fixture
-def shared(make_app):
+def shared(make_app, postgres):
     """An application on PostgreSQL, which other machines may share."""
-    if not POSTGRES:
-        pytest.skip("set SIGHTBOX_TEST_POSTGRES to a server's address")
-    url = sa.make_url(POSTGRES).set(database=f"sightbox_{secrets.token_hex(4)}")
-    server = sa.create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {url.database}"))
-    yield make_app(SQLALCHEMY_DATABASE_URI=url.render_as_string(hide_password=False))
-    with server.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
-    server.dispose()
+    return make_app(SQLALCHEMY_DATABASE_URI=postgres)
 
 
 @pytest.mark.postgres
