@@ -4,14 +4,18 @@
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from celery import signals
 from celery.concurrency.prefork import TaskPool as Prefork
+from celery.exceptions import Reject
 from dotenv import load_dotenv
+from sqlalchemy.exc import OperationalError
 
 from apps.app import create_app
 from apps.config import ROOT
@@ -20,6 +24,9 @@ from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs.celery import DETECT, SWEEP, CeleryQueue
 
+logger = logging.getLogger(__name__)
+
+PAUSE = 5.0  # seconds for which a worker lets a database alone that does not answer
 PR_SET_PDEATHSIG = 1  # of prctl(2), Linux
 
 os.umask(0o077)  # the pictures are nobody else's
@@ -38,17 +45,25 @@ celery_app = queue.celery
 @celery_app.task(name=DETECT)
 def detect(image_id: int) -> None:
     """Detect one picture if it still waits; the claim of its row makes a repeat harmless."""
-    with flask_app.app_context():
-        services().detections.run(image_id)
+    try:
+        with flask_app.app_context():
+            services().detections.run(image_id)
+    except OperationalError as error:
+        logger.warning("database away; image_id=%d waits: %s", image_id, error.orig)
+        time.sleep(PAUSE)  # or the whole queue would be thrown away in a moment
+        raise Reject("database away", requeue=True) from None
 
 
 @celery_app.task(name=SWEEP)
 def sweep() -> None:
     """Take back what lost workers held, and send the messages again that the broker lost."""
-    with flask_app.app_context():
-        detections = services().detections
-        detections.recover()
-        sweeper.refill(detections.waiting(), detections.queued)
+    try:
+        with flask_app.app_context():
+            detections = services().detections
+            detections.recover()
+            sweeper.refill(detections.waiting(), detections.queued)
+    except OperationalError as error:
+        logger.warning("database away; the next sweep tries again: %s", error.orig)
 
 
 def _beat() -> None:
