@@ -38,7 +38,7 @@ except ConfigError as error:
 queue = services(flask_app).queue
 if not isinstance(queue, CeleryQueue):
     sys.exit("Sightbox does not start: set SIGHTBOX_QUEUE=celery, here and for the web process.")
-sweeper = queue
+messages: CeleryQueue = queue
 celery_app = queue.celery
 
 
@@ -61,7 +61,7 @@ def sweep() -> None:
         with flask_app.app_context():
             detections = services().detections
             detections.recover()
-            sweeper.refill(detections.waiting(), detections.queued)
+            messages.refill(detections.waiting(), detections.queued)
     except OperationalError as error:
         logger.warning("database away; the next sweep tries again: %s", error.orig)
 
