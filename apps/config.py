@@ -45,9 +45,12 @@ class Base:
     CPU_THREADS = 0  # of the detector; 0: PyTorch decides
     BATCH_SIZE = 8  # pictures that share one run of a model, at most
     ENGINE_CAPACITY = 64  # pictures that may wait for the engine before it says "busy"
-    QUEUE = "thread"  # thread | inline (tests)
-    QUEUE_THREADS = 4  # pictures that this process has in hand at the same time
-    QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait
+    QUEUE = "thread"  # thread | celery | inline (tests)
+    QUEUE_THREADS = 4  # thread: pictures that this process has in hand at the same time
+    QUEUE_POLL_SECONDS = 5.0  # thread: how long a job whose wake-up was lost may wait
+    CELERY_BROKER_URL: str | None = None  # celery: redis://host:6379/1 or amqp://user:pass@host//
+    SWEEP_SECONDS = 30.0  # celery: the same as QUEUE_POLL_SECONDS, when the broker forgot
+    WORKER_LOST_SECONDS = 60.0  # silence after which a worker's pictures go to others
     STORAGE = "local"
     STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder
     LOG_LEVEL = "INFO"
@@ -77,6 +80,7 @@ class Base:
     RATELIMIT_STORAGE_URI = "memory://"
     RATELIMIT_HEADERS_ENABLED = True
     RATELIMIT_ENABLED = True
+    RATELIMIT_IN_MEMORY_FALLBACK_ENABLED = True  # while Redis is away, each process counts alone
     BABEL_DEFAULT_LOCALE = "en"
     BOOTSTRAP_SERVE_LOCAL = True
 
@@ -201,6 +205,7 @@ def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
         app.config["STORAGE_ROOT"] = str(Path(app.instance_path) / "blobs")
     if app.config["WEIGHTS_ROOT"] is None:
         app.config["WEIGHTS_ROOT"] = str(Path(app.instance_path) / "weights")
+    _derive_servers(app)
     _derive_mail(app)
 
 
@@ -219,6 +224,15 @@ def _check_types(app: Flask, key: str) -> None:
             isinstance(value, bool) or not isinstance(value, int | float)
         ):
             raise ConfigError(f"SIGHTBOX_{name} is {value!r}; set it to a plain number.")
+
+
+def _derive_servers(app: Flask) -> None:
+    """Connections to other machines break: notice it early, and never wait for long."""
+    if not app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+        app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_pre_ping": True})
+    if app.config["RATELIMIT_STORAGE_URI"].startswith("redis"):
+        timeouts = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
+        app.config.setdefault("RATELIMIT_STORAGE_OPTIONS", timeouts)
 
 
 def _derive_mail(app: Flask) -> None:

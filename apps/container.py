@@ -1,7 +1,9 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +13,7 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import Queue
+from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.services.accounts import AccountService
@@ -19,6 +22,7 @@ from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
 from apps.services.tags import TagService
+from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
@@ -30,6 +34,7 @@ from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
 PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
+BEATS = 6  # that a worker may miss before it counts as gone
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Container:
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
+    workers: WorkerService
 
 
 def init_app(app: Flask) -> None:
@@ -53,7 +59,10 @@ def init_app(app: Flask) -> None:
     session = cast("scoped_session[Session]", db.session)
     models = _models(app, session)
     tags = TagService(session)
-    detections = DetectionService(session, storage, _engine(app, models), tags, models)
+    engine = _engine(app, models)
+    lost_after = timedelta(seconds=_seconds(app, "WORKER_LOST_SECONDS"))
+    workers = WorkerService(session, lost_after, lambda: engine.status().device)
+    detections = DetectionService(session, storage, engine, tags, models, workers)
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -70,6 +79,7 @@ def init_app(app: Flask) -> None:
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
+        workers=workers,
     )
 
 
@@ -81,8 +91,14 @@ def services(app: Flask | None = None) -> Container:
 
 def start(app: Flask) -> None:
     """Begin the background work of this process; again is no error."""
-    here = services(app)
-    here.queue.start()
+    queue = services(app).queue
+    queue.start()
+    if queue.works_here:
+        warm(app)
+
+
+def warm(app: Flask) -> None:
+    """Load the default model beside all else, if the settings ask for it; again is no error."""
     if app.config["WARM"] and not app.extensions.get(f"{EXTENSION}.warm"):
         app.extensions[f"{EXTENSION}.warm"] = True
         threading.Thread(target=_warm, args=(app,), name="warm", daemon=True).start()
@@ -142,10 +158,39 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],
             threads=app.config["QUEUE_THREADS"],
+            heartbeat=heartbeat(app, detections.workers, detections.workers.beat),
         )
+    if app.config["QUEUE"] == "celery":
+        return _celery_queue(app)
     if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
         return InlineQueue(detections.run)
-    raise _unknown("QUEUE", app, "thread")
+    raise _unknown("QUEUE", app, "thread", "celery")
+
+
+def _celery_queue(app: Flask) -> Queue:
+    from apps.jobs.celery import BROKERS, CeleryQueue, make_celery  # only who uses it pays for it
+
+    broker = str(app.config["CELERY_BROKER_URL"] or "")
+    kinds = {*BROKERS, "memory"} if app.testing else BROKERS
+    if broker.partition("://")[0] not in kinds:
+        raise ConfigError(
+            "SIGHTBOX_QUEUE=celery needs SIGHTBOX_CELERY_BROKER_URL, for example "
+            "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
+        )
+    return CeleryQueue(make_celery(broker, _seconds(app, "SWEEP_SECONDS")))
+
+
+def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:
+    """Calls ``beat`` in the rhythm in which other processes expect to hear of this one."""
+    every = workers.lost_after.total_seconds() / BEATS
+    return Heartbeat(beat, workers.leave, app.app_context, every)
+
+
+def _seconds(app: Flask, key: str) -> float:
+    seconds: float = app.config[key]
+    if seconds < 1:
+        raise ConfigError(f"SIGHTBOX_{key} is {seconds!r}; set it to 1 or more.")
+    return seconds
 
 
 def _unknown(key: str, app: Flask, *known: str) -> ConfigError:

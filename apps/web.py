@@ -79,7 +79,8 @@ def _start_queue() -> None:
     """
     _prepare_database()
     start(current_app)
-    services().models.fetch_preferred()
+    if services().queue.works_here:
+        services().models.fetch_preferred()
 
 
 def limit_bodies(app: Flask) -> None:

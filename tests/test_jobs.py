@@ -12,13 +12,8 @@ from apps.container import services
 from apps.extensions import db
 from apps.jobs.thread import ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
-from apps.services.detections import (
-    MAX_ATTEMPTS,
-    STUCK_AFTER,
-    _abandoned,
-    _birth,
-    worker_name,
-)
+from apps.services.detections import MAX_ATTEMPTS
+from apps.services.workers import STUCK_AFTER, _birth, worker_name
 
 PATIENCE = 20  # seconds a test waits for an event that comes at once, unless something is broken
 
@@ -132,8 +127,9 @@ def test_a_picture_deleted_while_it_is_looked_at_is_no_error(app, ann, upload):
 
 # -- after a crash -------------------------------------------------------------------------
 
-HOST, PID, BIRTH = worker_name().split(":")
-DEAD = f"{HOST}:99999999:x"  # above the largest process number
+HOST, PID, PLACE, BIRTH = worker_name().split(":")
+DEAD = f"{HOST}:99999999:{PLACE}:x"  # above the largest process number
+PARENT = f"{HOST}:{os.getppid()}:{PLACE}:{_birth(os.getppid())}"  # alive
 
 
 @pytest.mark.parametrize(
@@ -141,11 +137,13 @@ DEAD = f"{HOST}:99999999:x"  # above the largest process number
     [
         (DEAD, timedelta(0), True),  # its process is gone
         (worker_name(), timedelta(0), True),  # a job of ours whose end could not be written
-        (f"{HOST}:{PID}:earlier", timedelta(0), True),  # an earlier process had our number
-        (f"{HOST}:{os.getppid()}:{_birth(os.getppid())}", timedelta(0), False),  # alive
-        (f"{HOST}:{os.getppid()}:earlier", timedelta(0), True),  # the number was given again
-        ("another-host:1:x", timedelta(0), True),  # this machine had another name: one local file
-        (f"{HOST}:{os.getppid()}:{_birth(os.getppid())}", STUCK_AFTER * 2, True),
+        (f"{HOST}:{PID}:{PLACE}:earlier", timedelta(0), True),  # an earlier one had our number
+        (PARENT, timedelta(0), False),
+        (f"{HOST}:{os.getppid()}:{PLACE}:earlier", timedelta(0), True),  # the number once more
+        ("another-host:1:x:1", timedelta(0), True),  # this machine had another name: a local file
+        (f"{HOST}:{PID}:{BIRTH}", timedelta(0), True),  # as an earlier version wrote it
+        ("nonsense", timedelta(0), True),
+        (PARENT, STUCK_AFTER * 2, True),
         (None, timedelta(0), True),
     ],
 )
@@ -158,10 +156,25 @@ def test_rows_of_a_stopped_process_go_back_to_the_queue(app, ann, upload, claime
     assert state(app, image_id).status is expected
 
 
-def test_with_a_shared_database_another_machine_may_be_at_work():
-    now, old = utcnow(), utcnow() - STUCK_AFTER * 2
-    assert not _abandoned("another-host:1:x", now, one_host=False)
-    assert _abandoned("another-host:1:x", old, one_host=False)
+def test_what_another_thread_of_this_process_looks_at_stays_with_it(app, ann, upload):
+    moved = []
+
+    def script(picture):
+        recover = threading.Thread(target=lambda: moved.append(_recovered(app)))
+        recover.start()
+        recover.join(PATIENCE)
+        return ()
+
+    services(app).detections.engine.script = script
+    image_id = upload(ann)
+    assert moved == [0]
+    assert state(app, image_id).attempts == 1
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+def _recovered(app) -> int:
+    with app.app_context():
+        return services(app).detections.recover()
 
 
 def test_a_picture_that_stops_the_process_three_times_fails_for_good(app, ann, upload):

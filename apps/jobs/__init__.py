@@ -10,6 +10,8 @@ Next = Callable[[Collection[int]], int | None]  # the oldest waiting row but for
 class Queue(Protocol):
     """A way to have a job done soon."""
 
+    works_here: bool  # whether this process does the jobs
+
     def enqueue(self, job_id: int) -> None:
         """Say that the committed row ``job_id`` waits. Losing this call loses nothing."""
         ...

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from apps.jobs import Next, Run
+from apps.jobs.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,10 @@ class ThreadQueue:
         context: entered around each of the three (an application context).
         poll: seconds after which it looks again without having been woken.
         threads: jobs at the same time.
+        heartbeat: tells other processes that this one is at work.
     """
+
+    works_here = True
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class ThreadQueue:
         context: Callable[[], AbstractContextManager[object]],
         poll: float,
         threads: int = 1,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._run = run
         self._next_job = next_job
@@ -41,6 +46,7 @@ class ThreadQueue:
         self._context = context
         self._poll = poll
         self._count = threads
+        self._heartbeat = heartbeat
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._starting = threading.Lock()
@@ -64,6 +70,8 @@ class ThreadQueue:
             ]
             for thread in self._threads:
                 thread.start()
+            if self._heartbeat is not None:
+                self._heartbeat.start()
 
     def stop(self, timeout: float) -> None:
         self._stopping.set()
@@ -71,6 +79,8 @@ class ThreadQueue:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def _loop(self, first: bool) -> None:
         while not self._stopping.is_set():

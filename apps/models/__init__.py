@@ -5,6 +5,7 @@ from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
+from apps.models.worker import Worker
 
 __all__ = [
     "DETECTOR",
@@ -18,6 +19,7 @@ __all__ = [
     "Tag",
     "TagSource",
     "User",
+    "Worker",
     "fold",
     "new_session_key",
     "utcnow",

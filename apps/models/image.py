@@ -55,7 +55,7 @@ class Image(Model):
     )
     error: Mapped[str | None] = mapped_column(String(300))  # English message id
     attempts: Mapped[int] = mapped_column(default=0)  # how often it was claimed since queued
-    claimed_by: Mapped[str | None] = mapped_column(String(120))  # services.detections.worker_name()
+    claimed_by: Mapped[str | None] = mapped_column(String(120))  # services.workers.worker_name()
     claimed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     wanted_model: Mapped[str | None] = mapped_column(String(80))  # None: the default one
     model: Mapped[str | None] = mapped_column(String(80))  # made the present boxes

@@ -1,15 +1,11 @@
 """From a waiting row to stored boxes and tags."""
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, Conflict, DetectionError
@@ -18,6 +14,7 @@ from apps.models import Detection, Image, ImageStatus, User, utcnow
 from apps.services.models import ModelService
 from apps.services.pictures import require_picture
 from apps.services.tags import TagService
+from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
 from apps.vision.decode import decode
 from apps.vision.prepare import DETAIL_SIDE
@@ -26,7 +23,6 @@ from apps.vision.types import Detections, Engine
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-STUCK_AFTER = timedelta(minutes=30)  # no detection takes that long; its worker is gone
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
@@ -50,7 +46,8 @@ class DetectionService:
     engine: Engine
     tags: TagService
     models: ModelService
-    in_hand: list[int] = field(default_factory=list)  # pictures that threads of ours look at
+    workers: WorkerService
+    busy: list[int] = field(default_factory=list)  # what threads of this process run just now
 
     def run(self, image_id: int) -> None:
         """Detect one queued picture. Again, or from two workers at once, does nothing more.
@@ -59,12 +56,12 @@ class DetectionService:
         """
         if self.engine.status().trouble is not None:
             return
-        self.in_hand.append(image_id)
+        self.busy.append(image_id)  # a list: two threads may try the same picture
         try:
             if claim := self._claim(image_id):
                 self._work(claim)
         finally:
-            self.in_hand.remove(image_id)
+            self.busy.remove(image_id)
 
     def _work(self, claim: Claim) -> None:
         image_id = claim.image_id
@@ -95,32 +92,44 @@ class DetectionService:
         """
         if self.engine.status().trouble is not None:
             return None
+        return next(iter(self.queued(1, but)), None)
+
+    def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
+        """The waiting pictures except ``but``, oldest first, at most ``limit``."""
         query = (
             select(Image.id)
             .where(Image.status == ImageStatus.QUEUED, Image.id.not_in(but))
             .order_by(Image.created_at, Image.id)
-            .limit(1)
+            .limit(limit)
         )
+        found = self.session.scalars(query).all()
+        self.session.commit()
+        return list(found)
+
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        query = select(func.count()).where(Image.status == ImageStatus.QUEUED)
         found = self.session.scalar(query)
         self.session.commit()
-        return found
+        return found or 0
 
     def recover(self) -> int:
-        """Queue again what a stopped process of this machine left running, and what is stuck.
+        """Queue again what a worker that is gone left running, and what is stuck.
 
-        A picture that took its process down three times fails for good. Returns how many rows
-        were moved.
+        Also what this process claimed and no longer works on: its end could not be written. Any
+        thread may call it at any time. A picture that took its process down three times fails for
+        good. Returns how many rows were moved.
         """
         running = Image.status == ImageStatus.RUNNING
         rows = self.session.execute(
             select(Image.id, Image.claimed_by, Image.claimed_at, Image.attempts).where(running)
         ).all()
-        local = self.session.get_bind().dialect.name == "sqlite"
+        abandoned = self.workers.abandoned((row.claimed_by, row.claimed_at) for row in rows)
+        me = worker_name()
         left = [
             row
-            for row in rows
-            if row.id not in self.in_hand
-            and _abandoned(row.claimed_by, row.claimed_at, one_host=local)
+            for row, gone in zip(rows, abandoned, strict=True)
+            if gone or (row.claimed_by == me and row.id not in self.busy)
         ]
         for row in left:
             again = row.attempts < MAX_ATTEMPTS
@@ -269,47 +278,3 @@ class DetectionRequests:
         if changed is None:
             raise Conflict(N_("This picture is being looked at already."))
         self.queue.enqueue(image_id)
-
-
-def worker_name() -> str:
-    """Who claims: "host:pid:birth". A later process with the same number has another birth."""
-    return f"{socket.gethostname()[:60]}:{os.getpid()}:{_birth(os.getpid())}"
-
-
-def _abandoned(claimed_by: str | None, claimed_at: datetime | None, *, one_host: bool) -> bool:
-    """Whether the worker of a running row is surely gone.
-
-    Not asked about rows that this process has in hand, so one under its own name was left by a job
-    whose end could not be written.
-
-    Args:
-        one_host: whether no other machine can be at work (the database is a local file), so that
-            another host name is this machine's earlier one.
-    """
-    host, _, rest = (claimed_by or "").partition(":")
-    number, _, birth = rest.partition(":")
-    if not number.isdigit() or claimed_at is None or claimed_at < utcnow() - STUCK_AFTER:
-        return True
-    if host != socket.gethostname()[:60]:
-        return one_host
-    return int(number) == os.getpid() or _birth(int(number)) != birth
-
-
-def _birth(pid: int) -> str:
-    """When a process began, in this boot of this machine; empty when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    except OSError:  # gone, or a system without /proc
-        return "" if not _alive(pid) else "alive"
-    return f"{boot}-{stat.rpartition(')')[2].split()[19]}"  # field 22: start time in clock ticks
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
