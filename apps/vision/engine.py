@@ -5,12 +5,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from apps.errors import N_, ConfigError
-from apps.vision.types import SCORE_FLOOR, Box, Detections
+from apps.vision.types import SCORE_FLOOR, Box, Detections, EngineStatus, LoadedModel
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
@@ -64,6 +65,7 @@ class TorchEngine:
         self._lock = threading.Lock()
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._device: torch.device | None = None
+        self._used: dict[str, tuple[int, float]] = {}  # model: bytes, time.monotonic() of last use
 
     def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
@@ -82,6 +84,16 @@ class TorchEngine:
             spec = self._spec(model)
             output = self._forward(spec, small)
         return Detections(_boxes(spec, output, scale, picture.size), spec.name)
+
+    def status(self) -> EngineStatus:
+        """How it is, at once: waits for no picture and never imports torch by itself."""
+        now, device = time.monotonic(), self._device
+        models = tuple(
+            LoadedModel(name, size, now - last) for name, (size, last) in self._used.copy().items()
+        )
+        used, free = (None, None) if device is None else memory_of(device)
+        waiting = int(self._lock.locked())
+        return EngineStatus(_device_name(device), used, free, models, waiting, 1, None)
 
     def _spec(self, model: str | None) -> DetectorSpec:
         name = model or self.default
@@ -114,11 +126,13 @@ class TorchEngine:
             started = time.perf_counter()
             while len(self._models) >= self.keep:
                 name, _ = self._models.popitem(last=False)
+                self._used.pop(name, None)
                 logger.info("unloaded model=%s", name)
             network = load_detector(spec, self.store).to(device)
             seconds = time.perf_counter() - started
             logger.info("loaded model=%s device=%s seconds=%.1f", spec.name, device, seconds)
         self._models[spec.name] = network
+        self._used[spec.name] = (_size_of(network), time.monotonic())
         return network
 
 
@@ -172,6 +186,47 @@ def pick_device(choice: str) -> "torch.device":
             N_("SIGHTBOX_DEVICE is %(choice)s, which this machine does not have."), choice=choice
         ) from error
     return device
+
+
+def memory_of(device: "torch.device") -> tuple[int | None, int | None]:
+    """Bytes used by this process and bytes free on ``device``; None where nobody can tell.
+
+    On the CPU: the resident set of the process, and what the system could give without swapping
+    (``MemAvailable``), both from /proc.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_reserved(device), torch.cuda.mem_get_info(device)[0]
+    return _kilobytes("/proc/self/status", "VmRSS"), _kilobytes("/proc/meminfo", "MemAvailable")
+
+
+def _kilobytes(path: str, name: str) -> int | None:
+    """The line ``name:  123 kB`` of a file of /proc, in bytes."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:  # a system without /proc
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def _device_name(device: "torch.device | None") -> str | None:
+    """``cpu``, ``cuda:0 (NVIDIA H200)``; None while no device was chosen."""
+    if device is None:
+        return None
+    if device.type != "cuda":
+        return str(device)
+    import torch
+
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return f"cuda:{number} ({torch.cuda.get_device_name(number)})"
+
+
+def _size_of(network: "nn.Module") -> int:
+    """Bytes of its parameters and buffers."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _shrunk(picture: Image.Image) -> tuple[Image.Image, tuple[float, float]]:

@@ -32,6 +32,28 @@ class Detections:
     model: str  # name in the registry: "architecture.weights"
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One model in memory."""
+
+    name: str
+    bytes: int  # parameters and buffers
+    idle_seconds: float  # since it looked at a picture
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How an engine is at this moment."""
+
+    device: str | None  # "cpu", "cuda:0 (NVIDIA H200)"; None: nothing was loaded yet
+    memory_used: int | None  # bytes on the device, by this process
+    memory_free: int | None  # bytes on the device, for anybody
+    models: tuple[LoadedModel, ...]
+    waiting: int  # pictures in the engine's own bounded queue
+    capacity: int  # of that queue
+    trouble: str | None  # English message id: why it cannot work at present; None: it can
+
+
 class Engine(Protocol):
     """What the services need of a detector."""
 
@@ -44,6 +66,10 @@ class Engine(Protocol):
         Raises:
             DetectionError: this picture or these weights can never work.
         """
+        ...
+
+    def status(self) -> EngineStatus:
+        """How it is, at once: waits for no picture and never imports torch by itself."""
         ...
 
 
