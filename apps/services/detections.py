@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,10 +25,19 @@ from apps.vision.types import Detections, Engine
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+RETRY_LIMIT = 1000  # failed pictures that one request queues again
 STUCK_AFTER = timedelta(minutes=30)  # no detection takes that long; its worker is gone
+QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
+
+# Told of each try: model, "done", "lost", "refused" or "crashed", and its seconds.
+Observer = Callable[[str, str, float], None]
+
+
+def _unobserved(_model: str, _result: str, _seconds: float) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class DetectionService:
     engine: Engine
     tags: TagService
     models: ModelService
+    observe: Observer = _unobserved
 
     def run(self, image_id: int) -> None:
         """Detect one queued picture. Again, or from two workers at once, does nothing more."""
@@ -55,15 +66,21 @@ class DetectionService:
         if claim is None:
             return
         started = time.perf_counter()
+        model, result = claim.model, "crashed"
         try:
             found = self._detect(claim)
-            self._record(claim, found, round((time.perf_counter() - started) * 1000))
+            model = found.model
+            kept = self._record(claim, found, round((time.perf_counter() - started) * 1000))
+            result = "done" if kept else "lost"
         except AppError as error:  # its text says why, and trying again cannot help
+            result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
             self._fail(claim, str(error))
         except Exception:
             logger.exception("detection failed image_id=%d attempt=%d", image_id, claim.attempt)
             self._fail_or_retry(claim)
+        finally:
+            self.observe(model, result, time.perf_counter() - started)
 
     def next_queued(self) -> int | None:
         """The oldest waiting picture; ``run`` settles who gets it."""
@@ -138,8 +155,8 @@ class DetectionService:
             raise DetectionError(LOST) from error
         return self.engine.detect(decode(data).picture, claim.model)
 
-    def _record(self, claim: Claim, found: Detections, duration_ms: int) -> None:
-        """Boxes, tags and status in one commit; nothing if the claim was lost meanwhile."""
+    def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
+        """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
         if not self._settle(
             claim,
             status=ImageStatus.DONE,
@@ -147,7 +164,7 @@ class DetectionService:
             duration_ms=duration_ms,
             detected_at=utcnow(),
         ):
-            return
+            return False
         self.session.execute(delete(Detection).where(Detection.image_id == claim.image_id))
         rows = [
             {
@@ -168,6 +185,7 @@ class DetectionService:
         sure = {box.label for box in found.boxes if box.score >= (threshold or 0.0)}
         self.tags.set_model_tags(claim.image_id, sure)
         self.session.commit()
+        return True
 
     def _fail(self, claim: Claim, reason: str) -> None:
         self._settle(claim, status=ImageStatus.FAILED, error=reason[:300])
@@ -228,13 +246,31 @@ class DetectionRequests:
                 Image.id == image_id,
                 or_(Image.status == ImageStatus.DONE, Image.status == ImageStatus.FAILED),
             )
-            .values(status=ImageStatus.QUEUED, attempts=0, error=None, wanted_model=model)
+            .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
             .returning(Image.id)
         )
         self.session.commit()
         if changed is None:
             raise Conflict(N_("This picture is being looked at already."))
         self.queue.enqueue(image_id)
+
+    def again_failed(self, limit: int = RETRY_LIMIT) -> int:
+        """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.
+
+        Returns how many.
+        """
+        failed = Image.status == ImageStatus.FAILED
+        newest = select(Image.id).where(failed).order_by(Image.claimed_at.desc()).limit(limit)
+        changed = self.session.scalars(
+            update(Image)
+            .where(failed, Image.id.in_(newest))
+            .values(**QUEUED_AGAIN, queued_at=utcnow())
+            .returning(Image.id)
+        ).all()
+        self.session.commit()
+        for image_id in changed:
+            self.queue.enqueue(image_id)
+        return len(changed)
 
 
 def worker_name() -> str:
