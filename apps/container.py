@@ -12,11 +12,13 @@ from apps.extensions import db
 from apps.jobs import Queue
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
+from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
+from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
@@ -43,6 +45,9 @@ class Container:
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
+    status: StatusService
+    metrics: Metrics
+    engine_here: bool  # False: only other processes detect
 
 
 def init_app(app: Flask) -> None:
@@ -51,7 +56,9 @@ def init_app(app: Flask) -> None:
     session = cast("scoped_session[Session]", db.session)
     models = _models(app, session)
     tags = TagService(session)
-    detections = DetectionService(session, storage, _engine(app, models), tags, models)
+    metrics = Metrics()
+    engine = _engine(app, models)
+    detections = DetectionService(session, storage, engine, tags, models, metrics.detection)
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -62,12 +69,15 @@ def init_app(app: Flask) -> None:
         storage=storage,
         queue=queue,
         models=models,
-        images=ImageService(session, storage, queue, limits),
+        images=ImageService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
+        status=StatusService(session, engine, _folder(storage)),
+        metrics=metrics,
+        engine_here=True,  # the thread works in every process
     )
 
 
@@ -81,6 +91,11 @@ def _storage(app: Flask) -> Storage:
     if app.config["STORAGE"] == "local":
         return LocalStorage(app.config["STORAGE_ROOT"])
     raise _unknown("STORAGE", app, "local")
+
+
+def _folder(storage: Storage) -> Path | None:
+    """The folder of the pictures, where they are on a disk of this machine."""
+    return storage.root if isinstance(storage, LocalStorage) else None
 
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
