@@ -54,6 +54,7 @@ class Base:
     STORAGE = "local"
     STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder
     LOG_LEVEL = "INFO"
+    METRICS_TOKEN: str | None = None  # what /metrics demands; None: it is open
 
     # Accounts
     SIGNUP_OPEN = True
@@ -196,6 +197,11 @@ def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
         names = ", ".join(f"SIGHTBOX_{name}" for name in missing)
         raise ConfigError(f"Set {names} before starting; docs/settings.md says how.")
     _check_types(app, key)
+    if not isinstance(app.config["METRICS_TOKEN"], str | None):
+        raise ConfigError(
+            "SIGHTBOX_METRICS_TOKEN looks like a number; set it to a text, for example the output "
+            "of: openssl rand -hex 32"
+        )
     if app.config["MAIL_SERVER"] and not app.config["TRUSTED_HOSTS"] and key != "testing":
         raise ConfigError(
             "Set SIGHTBOX_TRUSTED_HOSTS, for example '[\"boxes.example.org\"]', because mails "

@@ -16,11 +16,13 @@ from apps.jobs import Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
+from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
+from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
@@ -51,6 +53,9 @@ class Container:
     tags: TagService
     accounts: AccountService
     workers: WorkerService
+    status: StatusService
+    metrics: Metrics
+    engine_here: bool  # False: only other processes detect
 
 
 def init_app(app: Flask) -> None:
@@ -59,10 +64,13 @@ def init_app(app: Flask) -> None:
     session = cast("scoped_session[Session]", db.session)
     models = _models(app, session)
     tags = TagService(session)
+    metrics = Metrics()
     engine = _engine(app, models)
     lost_after = timedelta(seconds=_seconds(app, "WORKER_LOST_SECONDS"))
     workers = WorkerService(session, lost_after, lambda: engine.status().device)
-    detections = DetectionService(session, storage, engine, tags, models, workers)
+    detections = DetectionService(
+        session, storage, engine, tags, models, workers, metrics.detection
+    )
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -73,13 +81,16 @@ def init_app(app: Flask) -> None:
         storage=storage,
         queue=queue,
         models=models,
-        images=ImageService(session, storage, queue, limits),
+        images=ImageService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
         workers=workers,
+        status=StatusService(session, engine, _folder(storage)),
+        metrics=metrics,
+        engine_here=queue.works_here,
     )
 
 
@@ -113,6 +124,11 @@ def _storage(app: Flask) -> Storage:
     if app.config["STORAGE"] == "local":
         return LocalStorage(app.config["STORAGE_ROOT"])
     raise _unknown("STORAGE", app, "local")
+
+
+def _folder(storage: Storage) -> Path | None:
+    """The folder of the pictures, where they are on a disk of this machine."""
+    return storage.root if isinstance(storage, LocalStorage) else None
 
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:

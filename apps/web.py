@@ -77,6 +77,8 @@ def _start_queue() -> None:
 
     And begin to fetch better weights, if "auto" may: the embedded model answers meanwhile.
     """
+    if request.blueprint == "ops":  # answers even when the database is away
+        return
     _prepare_database()
     start(current_app)
     if services().queue.works_here:

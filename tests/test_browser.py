@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
-from apps.models import Role, User
+from apps.models import Image, ImageStatus, Role, User, utcnow
 from tests.conftest import PASSWORD
 from tests.smear import smear
 
@@ -362,6 +362,63 @@ def test_an_administrator_edits_and_deletes(new_page, pictures, site):
     boss.goto(f"/crud/users?search={name}")
     expect(boss.locator("main tbody tr")).to_have_count(0)
     assert ann.goto("/auth/account").url.endswith("/auth/login?next=/auth/account")
+
+
+def test_the_status_page_follows_by_itself_and_can_be_paused(new_page, site):
+    from playwright.sync_api import expect
+
+    boss = new_page()
+    boss_name = sign_up(boss)
+    with site.app_context():
+        user = db.session.scalars(select(User).where(User.username == boss_name)).one()
+        user.role, owner_id = Role.ADMIN, user.id
+        db.session.commit()
+
+    def fail(number: int) -> None:
+        with site.app_context():
+            image = Image(
+                owner_id=owner_id, title=f"{boss_name} {number}.jpg", key=f"{owner_id}-{number}",
+                extension="jpg", media_type="image/jpeg", sha256=f"{owner_id}-{number}", bytes=1,
+                width=1, height=1, status=ImageStatus.FAILED, claimed_at=utcnow(), error="Too bad.",
+            )  # fmt: skip
+            db.session.add(image)
+            db.session.commit()
+
+    boss.clock.install()  # time runs on and can jump, so that nobody waits for the next question
+    boss.goto("/crud/status")
+    tile = boss.locator(".status-tiles [data-text=failed]")
+    before = int(tile.inner_text())
+    boss.evaluate("window.sameDocument = true")
+    assert no_sideways_scrolling(boss)
+    fail(1)
+    boss.clock.fast_forward(5000)
+    expect(tile).to_have_text(str(before + 1), timeout=15_000)
+    expect(boss.locator("[data-part=failures]")).to_contain_text(f"{boss_name} 1.jpg")
+    assert no_sideways_scrolling(boss)
+
+    boss.get_by_role("button", name="Pause").click()
+    expect(boss.get_by_text("Paused.")).to_be_visible()
+    asked = []
+    boss.on("request", lambda request: asked.append(request.url))
+    fail(2)
+    boss.clock.fast_forward(60_000)
+    assert asked == []
+    boss.get_by_role("button", name="Pause").click()
+    expect(tile).to_have_text(str(before + 2), timeout=15_000)
+    assert boss.evaluate("window.sameDocument") is True
+
+    boss.route("**/crud/status.json", lambda route: route.abort())
+    boss.clock.fast_forward(5000)
+    away = boss.get_by_text("The server does not answer; trying again.")
+    expect(away).to_be_visible(timeout=15_000)
+    boss.unroute("**/crud/status.json")
+    boss.clock.fast_forward(5000)
+    expect(away).to_be_hidden(timeout=15_000)
+
+    # The stored files are missing, so trying again fails for a reason of its own.
+    boss.get_by_role("button", name=f"Detect {boss_name} 2.jpg again").click()
+    expect(boss.get_by_role("main")).to_contain_text("The picture is queued for detection.")
+    expect(boss.locator("[data-part=failures]")).to_contain_text("is gone", timeout=DETECTION)
 
 
 def test_a_broken_connection_is_told_and_tried_again(new_page, pictures):

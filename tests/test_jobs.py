@@ -2,6 +2,7 @@ import os
 import threading
 from collections.abc import Collection
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -338,12 +339,13 @@ def test_a_picture_in_hand_is_not_taken_for_one_that_a_crash_left(app, ann, uplo
 
 def test_while_the_engine_cannot_work_pictures_stay_queued(app, ann, upload):
     engine = services(app).detections.engine
-    engine.trouble = "The device cuda stopped working."
+    well = engine.state
+    engine.state = replace(well, trouble="The device cuda stopped working.")
     image_id = upload(ann)
     assert state(app, image_id).status is ImageStatus.QUEUED
     with app.app_context():
         assert services(app).detections.next_queued() is None
-    engine.trouble = None
+    engine.state = well
     with app.app_context():
         assert services(app).detections.next_queued() == image_id
         services(app).detections.run(image_id)

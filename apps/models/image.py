@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, U
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from apps.extensions import Model
-from apps.models.types import UTCDateTime, created, pk, word_enum
+from apps.models.types import UTCDateTime, created, pk, utcnow, word_enum
 
 if TYPE_CHECKING:
     from apps.models.tag import ImageTag, Tag
@@ -38,6 +38,8 @@ class Image(Model):
         UniqueConstraint("owner_id", "sha256"),
         Index(None, "owner_id", "created_at", "id"),
         Index(None, "status", "created_at"),
+        Index(None, "status", "queued_at"),
+        Index(None, "status", "claimed_at"),
     )
 
     id: Mapped[pk]
@@ -61,7 +63,8 @@ class Image(Model):
     model: Mapped[str | None] = mapped_column(String(80))  # made the present boxes
     duration_ms: Mapped[int | None]  # of that detection, decoding included
     created_at: Mapped[created]
-    detected_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    queued_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=utcnow)  # last time
+    detected_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
 
     # lazy="raise": a page that forgets to ask for a collection fails in a test instead of
     # sending one query for each picture.

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import delete, func, insert, or_, select, update
@@ -23,9 +23,18 @@ from apps.vision.types import Detections, Engine
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+RETRY_LIMIT = 1000  # failed pictures that one request queues again
+QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
+
+# Told of each try: model, "done", "lost", "refused" or "crashed", and its seconds.
+Observer = Callable[[str, str, float], None]
+
+
+def _unobserved(_model: str, _result: str, _seconds: float) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class DetectionService:
     tags: TagService
     models: ModelService
     workers: WorkerService
+    observe: Observer = _unobserved
     busy: list[int] = field(default_factory=list)  # what threads of this process run just now
 
     def run(self, image_id: int) -> None:
@@ -66,15 +76,21 @@ class DetectionService:
     def _work(self, claim: Claim) -> None:
         image_id = claim.image_id
         started = time.perf_counter()
+        model, result = claim.model, "crashed"
         try:
             found = self._detect(claim)
-            self._record(claim, found, round((time.perf_counter() - started) * 1000))
+            model = found.model
+            kept = self._record(claim, found, round((time.perf_counter() - started) * 1000))
+            result = "done" if kept else "lost"
         except AppError as error:  # its text says why, and trying again cannot help
+            result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
             self._fail(claim, str(error))
         except Exception:
             logger.exception("detection failed image_id=%d attempt=%d", image_id, claim.attempt)
             self._fail_or_retry(claim)
+        finally:
+            self.observe(model, result, time.perf_counter() - started)
 
     def warm(self) -> None:
         """Load the default model now, so that the first picture need not wait for it."""
@@ -181,8 +197,8 @@ class DetectionService:
         decoded = decode(data, side=DETAIL_SIDE)
         return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
 
-    def _record(self, claim: Claim, found: Detections, duration_ms: int) -> None:
-        """Boxes, tags and status in one commit; nothing if the claim was lost meanwhile."""
+    def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
+        """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
         if not self._settle(
             claim,
             status=ImageStatus.DONE,
@@ -190,7 +206,7 @@ class DetectionService:
             duration_ms=duration_ms,
             detected_at=utcnow(),
         ):
-            return
+            return False
         self.session.execute(delete(Detection).where(Detection.image_id == claim.image_id))
         rows = [
             {
@@ -211,6 +227,7 @@ class DetectionService:
         sure = {box.label for box in found.boxes if box.score >= (threshold or 0.0)}
         self.tags.set_model_tags(claim.image_id, sure)
         self.session.commit()
+        return True
 
     def _fail(self, claim: Claim, reason: str) -> None:
         self._settle(claim, status=ImageStatus.FAILED, error=reason[:300])
@@ -271,10 +288,28 @@ class DetectionRequests:
                 Image.id == image_id,
                 or_(Image.status == ImageStatus.DONE, Image.status == ImageStatus.FAILED),
             )
-            .values(status=ImageStatus.QUEUED, attempts=0, error=None, wanted_model=model)
+            .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
             .returning(Image.id)
         )
         self.session.commit()
         if changed is None:
             raise Conflict(N_("This picture is being looked at already."))
         self.queue.enqueue(image_id)
+
+    def again_failed(self, limit: int = RETRY_LIMIT) -> int:
+        """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.
+
+        Returns how many.
+        """
+        failed = Image.status == ImageStatus.FAILED
+        newest = select(Image.id).where(failed).order_by(Image.claimed_at.desc()).limit(limit)
+        changed = self.session.scalars(
+            update(Image)
+            .where(failed, Image.id.in_(newest))
+            .values(**QUEUED_AGAIN, queued_at=utcnow())
+            .returning(Image.id)
+        ).all()
+        self.session.commit()
+        for image_id in changed:
+            self.queue.enqueue(image_id)
+        return len(changed)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -19,6 +19,12 @@ from apps.storage import Storage
 from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
 
 logger = logging.getLogger(__name__)
+
+Observer = Callable[[str], None]  # told of each file: "stored", or the code of its error
+
+
+def _unobserved(_result: str) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class ImageService:
     storage: Storage
     queue: Queue
     limits: Limits
+    observe: Observer = _unobserved
 
     # -- upload ----------------------------------------------------------------------------
 
@@ -82,6 +89,16 @@ class ImageService:
             InvalidImage: code ``not_a_picture``, ``truncated``, ``too_many_pixels``,
                 ``too_large``, ``over_quota`` or ``duplicate``.
         """
+        try:
+            image = self._keep(owner_id, name, stream)
+        except AppError as error:
+            self.observe(error.code)
+            raise
+        self.observe("stored")
+        self.queue.enqueue(image.id)
+        return image
+
+    def _keep(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
         data = self._read(stream)
         digest = hashlib.sha256(data).hexdigest()
         self._refuse_duplicate(owner_id, digest)
@@ -101,7 +118,6 @@ class ImageService:
             status=ImageStatus.QUEUED,
         )
         self._store(image, data, decoded)
-        self.queue.enqueue(image.id)
         return image
 
     def _read(self, stream: BinaryIO) -> bytes:

@@ -12,7 +12,6 @@ from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
-    EMBEDDED_DEFAULT,
     DetectorSpec,
     detectors,
     get_detector,
@@ -66,9 +65,10 @@ class ModelService:
         """The detector for pictures that ask for none."""
         return choose(self.default(), self.store, gpu=has_gpu())
 
-    def embedded_ready(self) -> bool:
-        """Whether the model that always answers can; asks no database."""
-        return self.store.state(EMBEDDED_DEFAULT.weights) is WeightsState.READY
+    def weights_ready(self, name: str) -> bool:
+        """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
+        spec = choose(name, self.store, gpu=has_gpu())
+        return self.store.state(spec.weights) is WeightsState.READY
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""

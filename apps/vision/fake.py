@@ -23,7 +23,7 @@ class FakeEngine:
     def __init__(self, script: Script = _dog, model: str = "fake.test") -> None:
         self.script = script
         self.model = model
-        self.trouble: str | None = None
+        self.state = EngineStatus(None, None, None, (), 0, 1, None)
 
     def detect(
         self,
@@ -40,4 +40,4 @@ class FakeEngine:
         return model or self.model
 
     def status(self) -> EngineStatus:
-        return EngineStatus("fake", 0, 0, (), 0, 1, self.trouble)
+        return self.state
