@@ -17,6 +17,7 @@ from apps.config import ROOT
 from apps.container import services
 from apps.errors import ConfigError
 from apps.extensions import db
+from apps.metrics import Metrics
 from apps.models import Image, ImageStatus
 from apps.ops import metrics, readiness
 from apps.ops.probes import Probe
@@ -352,8 +353,13 @@ def test_a_flood_of_questions_is_not_limited(make_app):
 # -- other processes -----------------------------------------------------------------------
 
 
-def test_a_worker_serves_its_own_numbers_on_a_port(app, ann, upload):
-    upload(ann)
+@pytest.mark.parametrize("engine_here", [True, False])
+def test_a_worker_serves_its_own_numbers_on_a_port(app, engine_here):
+    if not engine_here:  # its settings are those of a web process whose pictures others detect
+        app.extensions["sightbox"] = replace(
+            services(app), metrics=Metrics(), engine_here=engine_here
+        )
+    services(app).metrics.detection("fake.test", "done", 0.2)
     server = metrics.serve_metrics(app, 0)
     try:
         address = f"http://127.0.0.1:{server.port}/metrics"

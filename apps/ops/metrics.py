@@ -67,7 +67,11 @@ def serve_metrics(app: Flask, port: int, host: str = "127.0.0.1") -> MetricsServ
     Raises:
         OSError: the port is taken.
     """
-    return MetricsServer(*start_http_server(port, host, services(app).metrics.registry))
+    registry = CollectorRegistry()
+    registry.register(services(app).metrics.registry)
+    if not services(app).engine_here:  # by its settings it only serves pages, but it detects
+        registry.register(_Engine(app))
+    return MetricsServer(*start_http_server(port, host, registry))
 
 
 def answer() -> Response:
@@ -106,8 +110,7 @@ class _Engine:
     """How the engine of this process is."""
 
     def __init__(self, app: Flask) -> None:
-        status = services(app).status
-        self._probe: Probe[EngineStatus | None] = Probe(app, "engine", status.engine_status)
+        self._probe = Probe(app, "engine", lambda: services(app).detections.engine.status())
 
     def collect(self) -> Iterable[Metric]:
         status = self._probe.answer(SCRAPE_SECONDS)
