@@ -50,6 +50,8 @@ class Base:
     QUEUE_POLL_SECONDS = 5.0  # thread: how long a job whose wake-up was lost may wait
     CELERY_BROKER_URL: str | None = None  # celery: redis://host:6379/1 or amqp://user:pass@host//
     SWEEP_SECONDS = 30.0  # celery: the same as QUEUE_POLL_SECONDS, when the broker forgot
+    WORKER_METRICS_PORT = 0  # celery: where a worker answers Prometheus; 0: nowhere
+    WORKER_METRICS_HOST = "127.0.0.1"
     WORKER_LOST_SECONDS = 60.0  # silence after which a worker's pictures go to others
     STORAGE = "local"
     STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder

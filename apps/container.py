@@ -88,7 +88,7 @@ def init_app(app: Flask) -> None:
         tags=tags,
         accounts=AccountService(session, storage),
         workers=workers,
-        status=StatusService(session, engine, _folder(storage)),
+        status=StatusService(session, engine if queue.works_here else None, _folder(storage)),
         metrics=metrics,
         engine_here=queue.works_here,
     )

@@ -23,6 +23,7 @@ from apps.container import heartbeat, services, warm
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs.celery import DETECT, SWEEP, CeleryQueue
+from apps.ops.metrics import serve_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +93,19 @@ def _ready(sender: Any, **_: Any) -> None:
     if not isinstance(sender.pool, Prefork):  # whose children detect, not this process
         life.start()
         warm(flask_app)
+        _serve_metrics()
     with flask_app.app_context():
         services().models.fetch_preferred()
+
+
+def _serve_metrics() -> None:
+    """For Prometheus, if the settings say where; a worker without it still works."""
+    port, host = flask_app.config["WORKER_METRICS_PORT"], flask_app.config["WORKER_METRICS_HOST"]
+    if port:
+        try:
+            serve_metrics(flask_app, port, host)
+        except OSError as error:
+            logger.warning("no metrics host=%s port=%d: %s", host, port, error)
 
 
 @signals.worker_process_shutdown.connect

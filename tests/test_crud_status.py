@@ -11,7 +11,7 @@ from sqlalchemy import event, select
 from apps.config import ROOT
 from apps.container import services
 from apps.extensions import db
-from apps.models import Image, ImageStatus, User, utcnow
+from apps.models import Image, ImageStatus, User, Worker, utcnow
 from apps.services import status
 from apps.services.detections import CRASHED, FAILED, RETRY_LIMIT
 from apps.services.status import percentile
@@ -407,3 +407,24 @@ def test_trying_all_again_is_bounded_and_takes_the_newest(numbers, monkeypatch):
     waiting = db.session.scalars(select(Image.id).where(Image.status == ImageStatus.QUEUED)).all()
     assert sorted(waiting) == sorted(ids[1:])
     assert RETRY_LIMIT <= 1000  # one statement, one transaction, short
+
+
+def test_workers_are_listed_and_a_silent_one_is_called_gone(app, admin):
+    assert "No process is detecting" in admin.get("/crud/status").text
+    with app.app_context():
+        workers = services().workers
+        workers.beat()
+        [alive] = workers.all()
+        db.session.add(
+            Worker(
+                name="elsewhere:7:x:y", host="elsewhere", pid=7, device="cuda:0 (NVIDIA H200)",
+                started_at=utcnow(), seen_at=utcnow() - timedelta(hours=1),
+            )
+        )  # fmt: skip
+        db.session.commit()
+    page = admin.get("/crud/status").text
+    assert f"{alive.host} · {alive.pid}" in page
+    assert "cuda:0 (NVIDIA H200)" in page
+    assert page.count(">gone<") == 1
+    listed = admin.get("/crud/status.json").json["workers"]
+    assert {worker["pid"]: worker["alive"] for worker in listed} == {alive.pid: True, 7: False}

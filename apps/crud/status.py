@@ -22,6 +22,7 @@ from apps.services.status import (
     Timing,
     versions,
 )
+from apps.services.workers import WorkerState
 from apps.vision.types import EngineStatus
 from apps.web import megabytes
 
@@ -40,6 +41,7 @@ class Snapshot:
     failures: list[Failure]
     database: DatabaseFacts
     disk: Space | None
+    workers: list[WorkerState]
 
 
 def _snapshot() -> Snapshot:
@@ -53,6 +55,7 @@ def _snapshot() -> Snapshot:
         failures=status.failures(),
         database=status.database(),
         disk=status.disk(),
+        workers=services().workers.all(),
     )
 
 
@@ -79,8 +82,15 @@ def status_json() -> ResponseReturnValue:
     ]
     for failure in failures:
         failure["at"] = failure["at"] and failure["at"].isoformat()
+    workers = [_worker_json(worker) for worker in now.workers]
     data = asdict(now) | {"at": now.at.isoformat(), "failures": failures, "versions": versions()}
+    data["workers"] = workers
     return jsonify(data | {"texts": _texts(now), "marks": _marks(now)})
+
+
+def _worker_json(worker: WorkerState) -> dict[str, object]:
+    times = {"started_at": worker.started_at.isoformat(), "seen_at": worker.seen_at.isoformat()}
+    return asdict(worker) | times
 
 
 @bp.post("/status/again/<int:image_id>")
@@ -127,6 +137,9 @@ def _texts(now: Snapshot) -> dict[str, str]:
         "disk_free": _size(now.disk.free if now.disk else None),
         "disk_used": _size(now.disk.used if now.disk else None),
     }
+    for worker in now.workers:
+        texts[f"seen {worker.name}"] = _duration((now.at - worker.seen_at).total_seconds())
+        texts[f"has {worker.name}"] = _number(len(worker.pictures))
     texts |= {f"per_minute_{minutes}": _number(n) for minutes, n in now.per_minute.items()}
     return texts | (_engine_texts(now.engine) if now.engine else {})
 
@@ -151,6 +164,7 @@ def _marks(now: Snapshot) -> dict[str, str]:
         "trouble": engine and engine.trouble,
         "engine": engine and (engine.device, [model.name for model in engine.models]),
         "failures": [(failure.image_id, failure.at) for failure in now.failures],
+        "workers": [(worker.name, worker.device, worker.alive) for worker in now.workers],
     }
     return {name: f"{zlib.crc32(str(part).encode()):08x}" for name, part in parts.items()}
 
