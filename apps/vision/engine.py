@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from apps.errors import N_, ConfigError
+from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR, Box, Detections
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
@@ -98,7 +99,10 @@ class TorchEngine:
         with torch.inference_mode():
             tensor = pil_to_tensor(picture).to(device).float().div_(255)  # (3, H, W) in 0..1
             [output] = network([tensor])
-        return {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
+        found = {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
+        if "masks" in output:
+            found["masks"] = output["masks"].float().cpu().numpy()
+        return found
 
     def _ready_device(self) -> "torch.device":
         if self._device is None:
@@ -141,16 +145,20 @@ def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
 def _boxes(
     spec: DetectorSpec, output: dict[str, Any], scale: tuple[float, float], size: tuple[int, int]
 ) -> tuple[Box, ...]:
-    """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first."""
+    """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first.
+
+    Of a Mask R-CNN also {"masks": (N, 1, 28, 28)}; see masks.keep_small().
+    """
     boxes = []
-    for corners, number, score in zip(
-        output["boxes"], output["labels"], output["scores"], strict=True
+    for place, (corners, number, score) in enumerate(
+        zip(output["boxes"], output["labels"], output["scores"], strict=True)
     ):
         label = spec.classes[number - 1] if number > 0 else None  # 0: background
         x1, x2 = (min(max(x * scale[0], 0.0), size[0]) for x in corners[::2])
         y1, y2 = (min(max(y * scale[1], 0.0), size[1]) for y in corners[1::2])
         if label is not None and score >= SCORE_FLOOR and x1 < x2 and y1 < y2:
-            boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2))
+            mask = masks.of_output(output, place, scale, size)
+            boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2, mask))
     return tuple(sorted(boxes, key=lambda box: -box.score))
 
 
