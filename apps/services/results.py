@@ -30,7 +30,8 @@ class ResultService:
 
     def find(self, image_id: int, model: str) -> Result:
         """Raises NotFound if ``model`` has not looked at the picture."""
-        result = self.session.get(Result, (image_id, model))
+        known = "\0" not in model  # which PostgreSQL takes in no text
+        result = self.session.get(Result, (image_id, model)) if known else None
         if result is None:
             raise NotFound(N_("“%(name)s” has not looked at this picture."), name=model)
         return result
@@ -52,7 +53,7 @@ class ResultService:
             .where(Detection.image_id == image_id)
             .group_by(Detection.model)
         )
-        return {model: count for model, count in self.session.execute(query)}
+        return {row[0]: row[1] for row in self.session.execute(query)}
 
     def use(self, image_id: int, owner_id: int, model: str) -> None:
         """Make the kept result of ``model`` the present one; tags follow, nothing is detected.

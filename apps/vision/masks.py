@@ -26,8 +26,8 @@ Numbers = NDArray[np.int64]
 
 AT_LEAST = 0.5  # probability from which a pixel belongs to the object, as torchvision's examples
 STRIP = 512  # columns of a picture that are held as numbers at the same time
-GRID = 192  # an outline is as fine as its longer side divided by this
-SMOOTH = 0.5  # cells of that grid by which a simpler outline may differ
+GRID = 128  # an outline is as fine as its longer side divided by this
+SMOOTH = 0.6  # cells of that grid by which a simpler outline may differ
 
 
 # -- into the format and back ----------------------------------------------------------------
@@ -145,7 +145,7 @@ def _grown(low: float, high: float, scale: float) -> tuple[int, int]:
 
 
 def _between(pixels: int, cells: int) -> NDArray[np.float32]:
-    """(pixels, cells) weights of bilinear interpolation, pixel centres (``align_corners=False``)."""
+    """(pixels, cells) weights of bilinear interpolation between centres (not aligned corners)."""
     place = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
     weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
     return weights.astype(np.float32)
@@ -227,9 +227,7 @@ def outline(rle: str, size: Size) -> list[Polygon]:
 
 def svg_path(polygons: Iterable[Polygon]) -> str:
     """``polygons`` as the ``d`` of an SVG path."""
-    return "".join(
-        "M" + "L".join(f"{x:g} {y:g}" for x, y in polygon) + "Z" for polygon in polygons
-    )
+    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in polygon) + "Z" for polygon in polygons)
 
 
 def _loops(inside: Bits) -> list[NDArray[np.float64]]:
@@ -292,11 +290,10 @@ def _simpler(loop: NDArray[np.float64]) -> NDArray[np.float64]:
         first, last = parts.pop()
         if last - first < 2:
             continue
-        line = closed[last] - closed[first]
-        others = closed[first + 1 : last] - closed[first]
-        away = np.abs(others[:, 0] * line[1] - others[:, 1] * line[0]) / np.hypot(*line)
-        worst = int(np.argmax(away))
+        x, y = (closed[last] - closed[first]).tolist()
+        away = np.abs((closed[first:last] - closed[first]) @ (y, -x)) / math.hypot(x, y)
+        worst = int(away.argmax())
         if away[worst] > SMOOTH:
-            kept[first + 1 + worst] = True
-            parts += [(first, first + 1 + worst), (first + 1 + worst, last)]
+            kept[first + worst] = True
+            parts += [(first, first + worst), (first + worst, last)]
     return loop[kept[:-1]]

@@ -261,7 +261,7 @@ def test_the_engine_gives_each_box_the_mask_of_the_plain_torchvision_model(mask_
         wanted = pasted[box.label, *corners]
         differing = found != (wanted >= 0.5)
         assert np.abs(wanted[differing] - 0.5).max(initial=0) < 1e-4
-        some += found.any() and not found.all()
+        some += bool(found.any() and not found.all())
     assert some > 5
 
 
