@@ -389,7 +389,7 @@ def add_result(site, image_id: int) -> None:
     """The result of a second model, "other.model": the same boxes, a little aside; one is new."""
     with site.app_context():
         image = services(site).images.get(image_id)
-        own = services(site).results.boxes(image_id, image.model)
+        own = services(site).results.boxes(image_id, image.model or "")
         moved = [
             Box(box.label, box.score, box.x1 + 1, box.y1 + 1, box.x2 + 1, box.y2 + 1) for box in own
         ]
@@ -398,8 +398,9 @@ def add_result(site, image_id: int) -> None:
         found = Detections(
             (*moved, Box("thing", 0.99, 30, 20, 120, 90, encode(mask))), "other.model"
         )
-        store_result(db.session, image_id, found, utcnow(), 12)
-        db.session.commit()
+        session = services(site).results.session
+        store_result(session, image_id, found, utcnow(), 12)
+        session.commit()
 
 
 def test_two_results_are_compared_and_the_other_one_is_used(new_page, pictures, site):

@@ -187,7 +187,7 @@ def delete(image_id: int) -> ResponseReturnValue:
     image = services().images.get_owned(current_user.id, image_id)
     form = PlainForm()
     if not form.validate_on_submit():
-        boxes = services().images.holdings(image_id).boxes
+        boxes = sum(services().results.counts(image_id).values())  # of every model
         return render_template("detector/delete.html", image=image, boxes=boxes, form=form)
     title = image.title
     services().images.delete_owned(current_user.id, image_id)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
 from apps.errors import N_, AppError, InvalidImage, NotFound
 from apps.jobs import Queue
 from apps.models import Detection, Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
-from apps.services.pictures import NO_PICTURE, Holdings, holdings_of, require_picture
+from apps.services.pictures import NO_PICTURE, require_picture
 from apps.storage import Storage
 from apps.vision.decode import Decoded, decode, derivatives, safe_title
 
@@ -313,10 +313,6 @@ class ImageService:
             raise NotFound(N_("The stored file of this picture is gone.")) from None
 
     # -- delete ----------------------------------------------------------------------------
-
-    def holdings(self, image_id: int) -> Holdings:
-        """What is lost with one picture."""
-        return holdings_of(self.session, Image.id == image_id)
 
     def delete_owned(self, owner_id: int, image_id: int) -> None:
         """Delete one picture of an owner for good.
