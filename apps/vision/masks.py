@@ -26,8 +26,9 @@ Numbers = NDArray[np.int64]
 
 AT_LEAST = 0.5  # probability from which a pixel belongs to the object, as torchvision's examples
 STRIP = 512  # columns of a picture that are held as numbers at the same time
-GRID = 128  # an outline is as fine as its longer side divided by this
-SMOOTH = 0.6  # cells of that grid by which a simpler outline may differ
+GRID = 128  # an outline is as fine as each of its sides divided by this
+SPREAD = 2  # steps to both sides over which an outline is evened out
+SMOOTH = 0.35  # cells of the grid by which a simpler outline may differ
 
 
 # -- into the format and back ----------------------------------------------------------------
@@ -204,21 +205,20 @@ def outline(rle: str, size: Size) -> list[Polygon]:
     """Polygons around the pixels of ``rle``, holes included (fill them by the nonzero rule).
 
     The runs are looked up at the points of a grid over the mask, so the picture's size costs
-    nothing. Between the cells that are in and out the line is made of steps; it goes through
-    their middles, and then a simpler line takes its place.
+    nothing. Between the cells that are in and out the line is made of steps; they are evened
+    out, and then a line of fewer corners takes their place.
     """
     x, y, width, height = (int(number) for number in coco.toBbox(_object(rle, size)))
     if not width:
         return []
-    step = max(1, math.ceil(max(width, height) / GRID))
-    across = np.append(np.arange(x, x + width, step), x + width)
-    down = np.append(np.arange(y, y + height, step), y + height)
+    across = np.append(np.arange(x, x + width, math.ceil(width / GRID)), x + width)
+    down = np.append(np.arange(y, y + height, math.ceil(height / GRID)), y + height)
     middles = [(edges[:-1] + edges[1:]) // 2 for edges in (across, down)]
     places = middles[0] * size[1] + middles[1][:, None]
     inside = np.searchsorted(np.cumsum(_counts(rle)), places, side="right") % 2 == 1
     found = []
     for loop in _loops(inside):
-        columns, rows = _simpler(loop).T
+        columns, rows = _simpler(_even(loop)).T
         xs = np.interp(columns, np.arange(len(across)), across).round(1)
         ys = np.interp(rows, np.arange(len(down)), down).round(1)
         found.append(list(zip(xs.tolist(), ys.tolist(), strict=True)))
@@ -274,6 +274,15 @@ def _edges(inside: Bits, wide: int) -> list[Numbers]:
         rows, columns = np.nonzero(middle & ~outside)
         found.append((rows + row) * wide + columns + column)
     return found
+
+
+def _even(loop: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``loop`` with each place the mean of those around it; short loops would shrink, and stay."""
+    if len(loop) < 8 * SPREAD:
+        return loop
+    shifted = [np.roll(loop, shift, axis=0) for shift in range(-SPREAD, SPREAD + 1)]
+    mean: NDArray[np.float64] = np.mean(shifted, axis=0)
+    return mean
 
 
 def _simpler(loop: NDArray[np.float64]) -> NDArray[np.float64]:
