@@ -22,6 +22,7 @@ from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
+from apps.services.results import ResultService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService
@@ -49,6 +50,7 @@ class Container:
     images: ImageService
     image_admin: ImageAdminService
     detections: DetectionService
+    results: ResultService
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
@@ -84,6 +86,7 @@ def init_app(app: Flask) -> None:
         images=ImageService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
+        results=ResultService(session, tags),
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),

@@ -1,6 +1,7 @@
 """What every page shares: safe redirects, paging, preferences, security headers."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -164,6 +165,12 @@ class _RowPagination(Pagination):
         query: Select[*tuple[Any, ...]] = self._query_args["select"]
         rows = query.order_by(None).subquery()
         return db.session.scalar(select(func.count()).select_from(rows)) or 0
+
+
+def row_ids(texts: Iterable[str]) -> list[int]:
+    """The ids among ``texts``, each once, in order; what no row can have is left out."""
+    numbers = {int(text) for text in texts if text.isdecimal() and len(text) <= len(str(MAX_ID))}
+    return sorted(number for number in numbers if number <= MAX_ID)
 
 
 def megabytes(size: int) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 from werkzeug.serving import make_server
@@ -14,6 +15,9 @@ from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus, Role, User, utcnow
+from apps.services.results import store_result
+from apps.vision.masks import encode
+from apps.vision.types import Box, Detections
 from tests.conftest import PASSWORD
 from tests.smear import smear
 
@@ -106,14 +110,18 @@ def new_page(site, chromium, width) -> Iterator:
     assert problems == []
 
 
+def smear_file(path: Path, seed: int) -> Path:
+    picture, _ = smear(seed)
+    picture.save(path, quality=92)
+    return path
+
+
 @pytest.fixture
 def pictures(tmp_path) -> list[Path]:
     """Two photographs of blood, and one file that is none."""
     files = []
     for seed in (1, 2):
-        picture, _ = smear(seed)
-        files.append(tmp_path / f"smear {seed}.jpg")
-        picture.save(files[-1], quality=92)
+        files.append(smear_file(tmp_path / f"smear {seed}.jpg", seed))
     files.append(tmp_path / "notes.txt")
     files[-1].write_text("not a picture")
     return files
@@ -432,3 +440,127 @@ def test_a_broken_connection_is_told_and_tried_again(new_page, pictures):
     page.unroute("**/upload")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_url(re.compile(r"/images/\d+$"))
+
+
+def add_result(site, image_id: int) -> None:
+    """The result of a second model, "other.model": the same boxes, a little aside; one is new."""
+    with site.app_context():
+        image = services(site).images.get(image_id)
+        own = services(site).results.boxes(image_id, image.model or "")
+        moved = [
+            Box(box.label, box.score, box.x1 + 1, box.y1 + 1, box.x2 + 1, box.y2 + 1) for box in own
+        ]
+        mask = np.zeros((image.height, image.width), bool)
+        mask[20:90, 30:120] = True
+        found = Detections(
+            (*moved, Box("thing", 0.99, 30, 20, 120, 90, encode(mask))), "other.model"
+        )
+        session = services(site).results.session
+        store_result(session, image_id, found, utcnow(), 12)
+        session.commit()
+
+
+def test_two_results_are_compared_and_the_other_one_is_used(new_page, pictures, site):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    upload(page, pictures[0])
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    page.wait_for_selector("#result[data-status=done] rect", timeout=DETECTION)
+    image_id = int(page.url.rsplit("/", 1)[1])
+    add_result(site, image_id)
+    page.reload()
+    page.get_by_role("link", name="Compare with “other.model”").click()
+    assert no_sideways_scrolling(page)
+    both = int(page.locator("[data-tally=both]").inner_text())
+    assert both > 3
+    expect(page.locator("[data-tally=left]")).to_have_text("1")
+    expect(page.locator("[data-tally=right]")).to_have_text("0")
+
+    # Either part of an object lights the others: two boxes and a row.
+    page.locator("tr.is-both:not(.d-none)").first.hover()
+    expect(page.locator("svg .is-lit")).to_have_count(2)
+    expect(page.locator("tr.is-lit")).to_have_count(1)
+    page.locator("tr.is-left:not(.d-none)").hover()
+    expect(page.locator("svg .is-lit")).to_have_count(1)
+
+    # One slider for both, without asking the server; labels and masks on and off.
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    slider = page.get_by_label("Confidence")
+    slider.focus()
+    slider.press("End")
+    expect(page.locator("svg .box:not(.d-none)")).to_have_count(0)
+    expect(page.get_by_text("No box is this sure.")).to_be_visible()
+    slider.press("Home")
+    expect(page.locator("[data-tally=left]")).to_have_text("1")
+    assert int(page.locator("[data-tally=both]").inner_text()) >= both
+    mask = page.locator("svg .mask").first
+    expect(mask).to_be_visible()
+    page.get_by_label("Masks").uncheck()
+    expect(mask).to_be_hidden()
+    assert requests == []
+
+    page.get_by_role("button", name="Use this result").click()
+    page.wait_for_url(re.compile(rf"/images/{image_id}$"))
+    expect(page.locator(".box-list")).to_contain_text("thing")
+    expect(page.locator("#tags")).to_contain_text("thing")
+
+
+def test_several_tiles_are_chosen_and_detected_again(new_page, pictures):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    files = [smear_file(pictures[0].parent / f"{seed}.jpg", seed) for seed in range(3, 8)]
+    upload(page, *files)
+    page.wait_for_url("/")
+    expect(page.locator(".tile")).to_have_count(5)
+    expect(page.locator(".tile[data-status=done]")).to_have_count(5, timeout=DETECTION)
+    bar, boxes = page.locator("[data-selection]"), page.locator("[data-select]")
+    expect(bar).to_be_hidden()
+    boxes.nth(0).check()
+    expect(bar).to_be_visible()
+    expect(bar).to_contain_text("1 selected")
+    boxes.nth(2).click(modifiers=["Shift"])
+    expect(bar).to_contain_text("3 selected")
+    assert no_sideways_scrolling(page)
+    bar.get_by_role("button", name="Select all on this page").click()
+    expect(bar).to_contain_text("5 selected")
+    page.keyboard.press("Escape")
+    expect(bar).to_be_hidden()
+    boxes.nth(1).focus()
+    page.keyboard.press("Space")
+    boxes.nth(3).check()
+    expect(bar).to_contain_text("2 selected")
+    bar.get_by_role("button", name="Detect again").click()
+    expect(page.get_by_text("2 pictures are queued for detection.")).to_be_visible()
+    expect(bar).to_be_hidden()
+    expect(page.locator(".tile[data-status=done]")).to_have_count(5, timeout=DETECTION)
+
+
+def test_tiles_are_chosen_and_results_compared_without_scripts(new_page, pictures, site):
+    from playwright.sync_api import expect
+
+    page = new_page(java_script_enabled=False)
+    sign_up(page)
+    upload(page, pictures[0])
+    page.get_by_role("main").get_by_role("button", name="Upload").click()
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    address = page.url
+    for _ in range(400):  # a reload shows it
+        if page.locator("#result").get_attribute("data-status") == "done":
+            break
+        page.reload()
+    add_result(site, int(address.rsplit("/", 1)[1]))
+    page.goto(f"{address}/compare?threshold=0.98")
+    expect(page.locator("[data-tally=left]")).to_have_text("1")
+    expect(page.locator("svg .mask").first).to_be_visible()
+    page.goto("/")
+    page.locator("[data-select]").check()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("[data-selection]")).to_be_hidden()
+    page.locator("[data-select]").check()
+    page.get_by_role("button", name="Detect again").click()
+    expect(page.get_by_text("1 picture is queued for detection.")).to_be_visible()

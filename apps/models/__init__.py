@@ -1,6 +1,6 @@
 """Facts kept in the database."""
 
-from apps.models.image import Detection, Image, ImageStatus
+from apps.models.image import SETTLED, Detection, Image, ImageStatus, Result
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource
 from apps.models.types import fold, utcnow
@@ -10,10 +10,12 @@ from apps.models.worker import Worker
 __all__ = [
     "DETECTOR",
     "MAX_TAG_LENGTH",
+    "SETTLED",
     "Detection",
     "Image",
     "ImageStatus",
     "ImageTag",
+    "Result",
     "Role",
     "Setting",
     "Tag",

@@ -2,17 +2,18 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, Conflict, DetectionError
+from apps.errors import N_, AppError, Conflict, DetectionError, InvalidInput
 from apps.jobs import Queue
-from apps.models import Detection, Image, ImageStatus, User, utcnow
+from apps.models import SETTLED, Image, ImageStatus, utcnow
 from apps.services.models import ModelService
 from apps.services.pictures import require_picture
+from apps.services.results import store_result
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 RETRY_LIMIT = 1000  # failed pictures that one request queues again
 QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
+MAX_AT_ONCE = 1000  # pictures of one request to detect again
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
@@ -44,8 +46,16 @@ class Claim:
     image_id: int
     attempt: int
     storage_key: str
-    owner_id: int
     model: str  # name in the registry, or "auto"
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What became of a request for many pictures, in numbers."""
+
+    queued: int
+    waiting: int  # left alone, because they wait or are being looked at already
+    missing: int  # gone, or somebody else's
 
 
 @dataclass(frozen=True)
@@ -178,15 +188,13 @@ class DetectionService:
                 claimed_at=utcnow(),
                 error=None,
             )
-            .returning(
-                Image.attempts, Image.key, Image.extension, Image.owner_id, Image.wanted_model
-            )
+            .returning(Image.attempts, Image.key, Image.extension, Image.wanted_model)
         ).one_or_none()
         self.session.commit()
         if row is None:
             return None
         key = f"original/{row.key}.{row.extension}"
-        return Claim(image_id, row.attempts, key, row.owner_id, row.wanted_model or default)
+        return Claim(image_id, row.attempts, key, row.wanted_model or default)
 
     def _detect(self, claim: Claim) -> Detections:
         try:
@@ -199,33 +207,17 @@ class DetectionService:
 
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
         """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
+        now = utcnow()
         if not self._settle(
             claim,
             status=ImageStatus.DONE,
             model=found.model,
             duration_ms=duration_ms,
-            detected_at=utcnow(),
+            detected_at=now,
         ):
             return False
-        self.session.execute(delete(Detection).where(Detection.image_id == claim.image_id))
-        rows = [
-            {
-                "image_id": claim.image_id,
-                "label": box.label,
-                "score": box.score,
-                "x1": box.x1,
-                "y1": box.y1,
-                "x2": box.x2,
-                "y2": box.y2,
-                "model": found.model,
-            }
-            for box in found.boxes
-        ]
-        if rows:
-            self.session.execute(insert(Detection), rows)
-        threshold = self.session.scalar(select(User.threshold).where(User.id == claim.owner_id))
-        sure = {box.label for box in found.boxes if box.score >= (threshold or 0.0)}
-        self.tags.set_model_tags(claim.image_id, sure)
+        store_result(self.session, claim.image_id, found, now, duration_ms)
+        self.tags.follow_result(claim.image_id)
         self.session.commit()
         return True
 
@@ -282,19 +274,44 @@ class DetectionRequests:
         require_picture(self.session, image_id, owner_id)
         if model is not None:
             self.models.require_ready(model)
-        changed = self.session.scalar(
-            update(Image)
-            .where(
-                Image.id == image_id,
-                or_(Image.status == ImageStatus.DONE, Image.status == ImageStatus.FAILED),
+        if not self._queue(Image.id == image_id, model):
+            raise Conflict(N_("This picture is being looked at already."))
+
+    def again_many(
+        self, image_ids: Iterable[int], owner_id: int, model: str | None = None
+    ) -> Queued:
+        """Queue the settled ones of an owner's pictures once more; see ``again``.
+
+        Raises:
+            NotFound: no such model.
+            InvalidInput: its weights are not there, or more than MAX_AT_ONCE pictures.
+        """
+        ids = set(image_ids)
+        if len(ids) > MAX_AT_ONCE:
+            raise InvalidInput(
+                N_("Choose at most %(limit)s pictures at once; do the others afterwards."),
+                limit=MAX_AT_ONCE,
             )
+        if model is not None:
+            self.models.require_ready(model)
+        mine = Image.id.in_(ids) & (Image.owner_id == owner_id)
+        there = self.session.scalar(select(func.count()).where(mine)) or 0
+        queued = len(self._queue(mine, model))
+        return Queued(queued, waiting=max(there - queued, 0), missing=len(ids) - there)
+
+    def _queue(self, which: ColumnElement[bool], model: str | None) -> Sequence[int]:
+        """Queue the settled pictures among ``which``, commit, wake a worker; their ids."""
+        ids = self.session.scalars(
+            update(Image)
+            .where(which, Image.status.in_(SETTLED))
             .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
             .returning(Image.id)
-        )
+            .execution_options(synchronize_session=False)
+        ).all()
         self.session.commit()
-        if changed is None:
-            raise Conflict(N_("This picture is being looked at already."))
-        self.queue.enqueue(image_id)
+        for image_id in ids:
+            self.queue.enqueue(image_id)
+        return ids
 
     def again_failed(self, limit: int = RETRY_LIMIT) -> int:
         """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.

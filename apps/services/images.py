@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
 
 from apps.errors import N_, AppError, InvalidImage, NotFound
 from apps.jobs import Queue
-from apps.models import Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
+from apps.models import Detection, Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
 from apps.services.pictures import NO_PICTURE, require_picture
 from apps.storage import Storage
 from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
@@ -179,13 +179,16 @@ class ImageService:
 
     # -- look up ---------------------------------------------------------------------------
 
-    def get_owned(self, owner_id: int, image_id: int) -> Image:
-        """A picture with its boxes and tags; another owner's is reported as missing.
+    def get_owned(self, owner_id: int, image_id: int, *, boxes: bool = False) -> Image:
+        """A picture with its tags; another owner's is reported as missing.
+
+        Args:
+            boxes: whether its present boxes and their masks are needed too.
 
         Raises:
             NotFound: no such picture of this owner.
         """
-        return self._one(Image.id == image_id, Image.owner_id == owner_id)
+        return self._one(Image.id == image_id, Image.owner_id == owner_id, boxes=boxes)
 
     def get(self, image_id: int) -> Image:
         """Any picture, with its owner: for administrators.
@@ -195,18 +198,19 @@ class ImageService:
         """
         return self._one(Image.id == image_id)
 
-    def _one(self, *where: ColumnElement[bool]) -> Image:
-        image = self.session.scalar(
+    def _one(self, *where: ColumnElement[bool], boxes: bool = False) -> Image:
+        query = (
             select(Image)
             .where(*where)
             .options(
-                selectinload(Image.detections),
                 selectinload(Image.tag_links).joinedload(ImageTag.tag),
                 selectinload(Image.tags),
                 joinedload(Image.owner),
             )
-            .execution_options(populate_existing=True)
         )
+        if boxes:
+            query = query.options(selectinload(Image.detections).undefer(Detection.mask))
+        image = self.session.scalar(query.execution_options(populate_existing=True))
         if image is None:
             raise NotFound(NO_PICTURE)
         return image

@@ -94,6 +94,10 @@ class ModelService:
         """The detectors whose weights are there."""
         return [model.spec for model in self.all() if model.ready]
 
+    def title(self, name: str) -> str:
+        """What people call the model: an English message id, or ``name`` if it is not known."""
+        return get_detector(name).card.title if is_known(name) else name
+
     def require_ready(self, name: str) -> DetectorSpec:
         """The detector called ``name``.
 

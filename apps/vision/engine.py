@@ -247,10 +247,7 @@ class TorchEngine:
         network = self._networks.get(batch[0].spec)
         with torch.inference_mode():
             outputs = network([one.tensor.to(device, non_blocking=True) for one in batch])
-            return [
-                {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
-                for output in outputs
-            ]
+            return [_on_cpu(output) for output in outputs]
 
     def _load(self, spec: DetectorSpec) -> "nn.Module":
         from apps.vision.optimize import optimize
@@ -284,6 +281,14 @@ def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
     best = BEST_ON_GPU if gpu else BEST_ON_CPU
     there = store.state(best.weights) is WeightsState.READY
     return best if there else EMBEDDED_DEFAULT
+
+
+def _on_cpu(output: dict[str, Any]) -> dict[str, Any]:
+    """What a network says about one picture, off the device: lists, and masks as an array."""
+    found = {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
+    if "masks" in output:
+        found["masks"] = output["masks"].float().cpu().numpy()
+    return found
 
 
 def _lost(device: str) -> DeviceLost:

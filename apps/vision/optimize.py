@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
@@ -159,19 +158,10 @@ def _pool_in_parallel(network: nn.Module, threads: int) -> None:
 # -- pictures in the size that the network sees ---------------------------------------------
 
 
-class PresizedTransform(GeneralizedRCNNTransform):
-    """torchvision's transform for pictures that ``resample`` has brought to their size."""
-
-    def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
-        return image, target
-
-
 def _expect_presized(network: nn.Module) -> None:
-    old = network.get_submodule("transform")
-    mean, std, step = old.image_mean, old.image_std, old.size_divisible
-    network.transform = PresizedTransform(
-        old.min_size, old.max_size, mean, std, step, old.fixed_size
-    )
+    """Take torchvision's resizing out of a detector: ``resample`` has done it before."""
+    transform: Any = network.get_submodule("transform")
+    transform.resize = lambda image, target=None: (image, target)
 
 
 def seen_size(transform: Any, height: int, width: int) -> tuple[int, int]:

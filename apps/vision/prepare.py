@@ -4,6 +4,7 @@ from typing import Any
 
 from PIL import Image
 
+from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR, Box
 from apps.vision.zoo.registry import DetectorSpec
 
@@ -31,14 +32,18 @@ def thicken(picture: Image.Image) -> Image.Image:
 def boxes_of(
     spec: DetectorSpec, output: dict[str, Any], scale: tuple[float, float], size: tuple[int, int]
 ) -> tuple[Box, ...]:
-    """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first."""
+    """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first.
+
+    Of a Mask R-CNN also {"masks": (N, 1, 28, 28)}; see masks.keep_small().
+    """
     boxes = []
-    for corners, number, score in zip(
-        output["boxes"], output["labels"], output["scores"], strict=True
+    for place, (corners, number, score) in enumerate(
+        zip(output["boxes"], output["labels"], output["scores"], strict=True)
     ):
         label = spec.classes[number - 1] if number > 0 else None  # 0: background
         x1, x2 = (min(max(x * scale[0], 0.0), size[0]) for x in corners[::2])
         y1, y2 = (min(max(y * scale[1], 0.0), size[1]) for y in corners[1::2])
         if label is not None and score >= SCORE_FLOOR and x1 < x2 and y1 < y2:
-            boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2))
+            mask = masks.of_output(output, place, scale, size)
+            boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2, mask))
     return tuple(sorted(boxes, key=lambda box: -box.score))

@@ -1,6 +1,6 @@
 """Plain values that detectors return. Nothing here needs torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from PIL import Image
@@ -16,6 +16,7 @@ class Box:
     y1: float
     x2: float
     y2: float
+    mask: str | None = field(default=None, repr=False)  # COCO RLE at the picture's size; see masks
 
     def __post_init__(self) -> None:
         if not (self.x1 < self.x2 and self.y1 < self.y2):
