@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from apps.jobs import Next, Run
+from apps.jobs import Next, Run, TryLater
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ class ThreadQueue:
                     self._recover()
                     while not self._stopping.is_set() and self._work_once():
                         pass
+            except TryLater as error:
+                logger.warning("jobs wait; trying again in %.0f s: %s", self._poll, error)
+                self._stopping.wait(self._poll)
+                continue
             except Exception:  # the database may be away for a moment; the thread must live on
                 logger.exception("job queue failed; trying again in %.0f s", self._poll)
                 self._stopping.wait(self._poll)

@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, Conflict, DetectionError
-from apps.jobs import Queue
+from apps.jobs import Queue, TryLater
 from apps.models import Detection, Image, ImageStatus, User, utcnow
 from apps.services.models import ModelService
 from apps.services.pictures import require_picture
@@ -50,7 +50,11 @@ class DetectionService:
     models: ModelService
 
     def run(self, image_id: int) -> None:
-        """Detect one queued picture. Again, or from two workers at once, does nothing more."""
+        """Detect one queued picture. Again, or from two workers at once, does nothing more.
+
+        Raises:
+            TryLater: the storage is away, and the picture waits again with no try counted.
+        """
         claim = self._claim(image_id)
         if claim is None:
             return
@@ -58,6 +62,9 @@ class DetectionService:
         try:
             found = self._detect(claim)
             self._record(claim, found, round((time.perf_counter() - started) * 1000))
+        except TryLater:
+            self._put_back(claim)
+            raise
         except AppError as error:  # its text says why, and trying again cannot help
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
             self._fail(claim, str(error))
@@ -136,7 +143,17 @@ class DetectionService:
                 data = file.read()
         except FileNotFoundError as error:
             raise DetectionError(LOST) from error
+        except OSError:
+            self._wait_for_storage()
+            raise  # the storage is there: this one file cannot be read
         return self.engine.detect(decode(data).picture, claim.model)
+
+    def _wait_for_storage(self) -> None:
+        """Raise TryLater if no file at all can be reached."""
+        try:
+            self.storage.check()
+        except OSError as error:
+            raise TryLater(f"the storage is away: {error}") from error
 
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> None:
         """Boxes, tags and status in one commit; nothing if the claim was lost meanwhile."""
@@ -180,6 +197,11 @@ class DetectionService:
         else:
             self._settle(claim, status=ImageStatus.QUEUED)
             self.session.commit()
+
+    def _put_back(self, claim: Claim) -> None:
+        """As if it had never been claimed."""
+        self._settle(claim, status=ImageStatus.QUEUED, attempts=claim.attempt - 1)
+        self.session.commit()
 
     def _settle(self, claim: Claim, **values: object) -> bool:
         """Write the end of a claim; False if the row is gone or claimed by somebody else."""
