@@ -40,8 +40,11 @@ class Base:
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
     QUEUE = "thread"  # thread | inline (tests)
     QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait
-    STORAGE = "local"
-    STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder
+    STORAGE = "local"  # local | fsspec
+    STORAGE_ROOT: str | None = None  # local: default blobs/ in the instance folder
+    STORAGE_URL: str | None = None  # fsspec: s3://bucket/prefix
+    STORAGE_OPTIONS: dict[str, Any] = {}  # of that filesystem; may hold secrets
+    STORAGE_PRESIGN = 0  # seconds that an address of a stored file is good; 0: none are given
     LOG_LEVEL = "INFO"
 
     # Accounts

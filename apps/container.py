@@ -19,6 +19,7 @@ from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
 from apps.services.tags import TagService
 from apps.storage import Storage
+from apps.storage.fs import FsspecStorage
 from apps.storage.local import LocalStorage
 from apps.vision.engine import AUTO, TorchEngine
 from apps.vision.fake import FakeEngine
@@ -78,9 +79,17 @@ def services(app: Flask | None = None) -> Container:
 
 
 def _storage(app: Flask) -> Storage:
-    if app.config["STORAGE"] == "local":
-        return LocalStorage(app.config["STORAGE_ROOT"])
-    raise _unknown("STORAGE", app, "local")
+    url, options = app.config["STORAGE_URL"], app.config["STORAGE_OPTIONS"]
+    if app.config["STORAGE"] == "fsspec":
+        return FsspecStorage(url, options, app.config["STORAGE_PRESIGN"])
+    if app.config["STORAGE"] != "local":
+        raise _unknown("STORAGE", app, "local, fsspec")
+    if url or app.config["STORAGE_PRESIGN"]:
+        raise ConfigError(
+            "SIGHTBOX_STORAGE_URL and _PRESIGN do nothing while SIGHTBOX_STORAGE is 'local'; "
+            "set it to fsspec, or remove them."
+        )
+    return LocalStorage(app.config["STORAGE_ROOT"])
 
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:

@@ -216,8 +216,7 @@ def remove_tag(image_id: int, tag_id: int) -> ResponseReturnValue:
 @login_required
 def file(filename: str) -> ResponseReturnValue:
     """A stored file for its owner. Originals, which are a stranger's bytes, are only saved."""
-    stored = services().images.open_file(filename, current_user.id)
-    return send_stored(stored, attachment=stored.original)
+    return send_stored(services().images.open_file(filename, current_user.id))
 
 
 @bp.get("/images/<int:image_id>/annotated")
@@ -226,8 +225,9 @@ def annotated(image_id: int) -> ResponseReturnValue:
     """The picture with the boxes at and above the threshold drawn in, as JPEG."""
     image = services().images.get_owned(current_user.id, image_id)
     threshold = threshold_of(request.args, current_user.threshold)
+    found = boxes_of(image, threshold)  # before the next line, which ends the transaction
     data = services().images.read_original(image)
-    return _download(image, annotated_jpeg(data, boxes_of(image, threshold)), "jpg")
+    return _download(image, annotated_jpeg(data, found), "jpg")
 
 
 @bp.get("/images/<int:image_id>/boxes.json")
