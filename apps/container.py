@@ -1,5 +1,6 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,6 +14,7 @@ from apps.jobs import Queue
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.services.accounts import AccountService
+from apps.services.blob_copy import BlobCopy
 from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
@@ -76,6 +78,27 @@ def services(app: Flask | None = None) -> Container:
     """The services of ``app``, by default the current one."""
     container: Container = (app or current_app).extensions[EXTENSION]
     return container
+
+
+def copy_from(place: str, options: Mapping[str, object], setting: str) -> BlobCopy:
+    """A copy from ``place``, a folder or an address, to the storage of the current application.
+
+    Args:
+        options: as STORAGE_OPTIONS, for an address.
+        setting: what ``place`` is called in error texts.
+
+    Raises:
+        ConfigError: no such folder, or what FsspecStorage raises.
+    """
+    source: Storage
+    if "://" in place:
+        source = FsspecStorage(place, options, setting=setting)
+    elif Path(place).is_dir():
+        source = LocalStorage(place)
+    else:
+        raise ConfigError(f"{setting} is neither a folder nor an address.")
+    session = cast("scoped_session[Session]", db.session)
+    return BlobCopy(session, source, services().storage)
 
 
 def _storage(app: Flask) -> Storage:
