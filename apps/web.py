@@ -18,16 +18,6 @@ from apps.extensions import db
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",  # data: for the icons inside Bootstrap's style sheet
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
 UPLOADS = frozenset({"detector.upload", "crud.image_new"})
 FORM_BYTES = 2 * 2**20  # in every other request
 THEME_COOKIE = "sightbox_theme"
@@ -105,7 +95,7 @@ def _limit_body() -> None:
 
 def _security_headers(response: Response) -> Response:
     headers = response.headers
-    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("Content-Security-Policy", content_security_policy())
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
@@ -117,11 +107,28 @@ def _security_headers(response: Response) -> Response:
     return response
 
 
+def content_security_policy() -> str:
+    """Only what comes from this site; pictures from the storage too, where it gives addresses."""
+    pictures = services().storage.origin()
+    return "; ".join(
+        (
+            "default-src 'self'",
+            # data: for the icons inside Bootstrap's style sheet
+            f"img-src 'self' data: blob:{f' {pictures}' if pictures else ''}",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
 def _page_context() -> dict[str, Any]:
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {
         "theme": theme if theme in THEMES else "auto",
         "signup_open": current_app.config["SIGNUP_OPEN"],
+        "stays_here": current_app.config["STORAGE"] == "local",  # no page promises more than is so
         "is_admin": current_user.is_authenticated and current_user.is_admin,
     }
 

@@ -884,7 +884,7 @@ def test_a_full_disk_leaves_neither_files_nor_a_row(app, make_user, monkeypatch,
     monkeypatch.setattr(storage, "put", failing)
     owner = make_user("ann")
     with app.app_context():
-        with pytest.raises(InvalidImage, match="disk may be full"):
+        with pytest.raises(InvalidImage, match="storage is full"):
             services().images.upload(owner, "a.jpg", io.BytesIO(picture_bytes()))
         assert db.session.scalar(select(func.count()).select_from(Image)) == 0
     assert_nothing_stray(app)

@@ -223,8 +223,7 @@ def remove_tag(image_id: int, tag_id: int) -> ResponseReturnValue:
 @login_required
 def file(filename: str) -> ResponseReturnValue:
     """A stored file for its owner. Originals, which are a stranger's bytes, are only saved."""
-    stored = services().images.open_file(filename, current_user.id)
-    return send_stored(stored, attachment=stored.original)
+    return send_stored(services().images.open_file(filename, current_user.id))
 
 
 @bp.get("/images/<int:image_id>/annotated")
@@ -232,7 +231,8 @@ def file(filename: str) -> ResponseReturnValue:
 def annotated(image_id: int) -> ResponseReturnValue:
     """The picture with the boxes at and above the threshold drawn in, as JPEG."""
     image = services().images.get_owned(current_user.id, image_id)
-    _, found = _asked_result(image, threshold_of(request.args, current_user.threshold))
+    threshold = threshold_of(request.args, current_user.threshold)
+    _, found = _asked_result(image, threshold)  # before the next line, which ends the transaction
     data = services().images.read_original(image)
     return _download(image, annotated_jpeg(data, found), "jpg")
 

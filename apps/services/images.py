@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
 
-from apps.errors import N_, AppError, InvalidImage, NotFound
+from apps.errors import N_, AppError, InvalidImage, NotFound, Unavailable
 from apps.jobs import Queue
 from apps.models import Detection, Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
 from apps.services.pictures import NO_PICTURE, require_picture
@@ -47,12 +49,19 @@ class Outcome:
 class StoredFile:
     """A file of a picture, ready to be sent."""
 
-    stream: BinaryIO
+    stream: BinaryIO  # seekable
     size: int  # bytes
     media_type: str
     etag: str
     download_name: str
     original: bool
+
+
+@dataclass(frozen=True)
+class StoredLink:
+    """Where a file of a picture can be had from the storage itself, for a short time."""
+
+    address: str
 
 
 @dataclass(frozen=True)
@@ -282,14 +291,15 @@ class ImageService:
 
     # -- files -----------------------------------------------------------------------------
 
-    def open_file(self, filename: str, owner_id: int | None) -> StoredFile:
-        """One of the three stored files by its name in the address.
+    def open_file(self, filename: str, owner_id: int | None) -> StoredFile | StoredLink:
+        """One of the three stored files by its name in the address, or where it is.
 
         Args:
             owner_id: whose picture it must be; None for an administrator.
 
         Raises:
             NotFound: no such file of this owner.
+            Unavailable: the storage does not answer.
         """
         stem = filename.rpartition(".")[0]
         key, _, kind = stem.partition("-")
@@ -301,32 +311,31 @@ class ImageService:
         if image is None or filename not in names:
             raise NotFound(NO_PICTURE)
         storage_key = image.storage_keys[names.index(filename)]
-        try:
-            size = self.storage.size(storage_key)
-            stream = self.storage.open(storage_key)
-        except FileNotFoundError:
-            raise NotFound(N_("The stored file of this picture is gone.")) from None
         original = filename == image.original_name
-        return StoredFile(
-            stream,
-            size,
-            image.media_type if original else "image/webp",
-            f"{image.sha256[:32]}{kind}",
-            image.title if original else filename,
-            original,
-        )
+        media_type = image.media_type if original else "image/webp"
+        title = image.title if original else None
+        etag = f"{image.sha256[:32]}{kind}"
+        self.session.commit()  # no transaction stays open while the storage is asked
+        with _storage_errors():
+            link = self.storage.link(storage_key, media_type, title)
+            if link is not None:
+                return StoredLink(link)
+            stream = self.storage.open(storage_key)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        return StoredFile(stream, size, media_type, etag, title or filename, original)
 
     def read_original(self, image: Image) -> bytes:
         """The untouched bytes of the upload.
 
         Raises:
             NotFound: the file is gone from the storage.
+            Unavailable: the storage does not answer.
         """
-        try:
-            with self.storage.open(image.original_key) as file:
-                return file.read()
-        except FileNotFoundError:
-            raise NotFound(N_("The stored file of this picture is gone.")) from None
+        key = image.original_key
+        self.session.commit()  # as in open_file
+        with _storage_errors(), self.storage.open(key) as file:
+            return file.read()
 
     # -- delete ----------------------------------------------------------------------------
 
@@ -350,10 +359,27 @@ class ImageService:
         return len(images)
 
 
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Errors of reading, as what a user may be told."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(N_("The stored file of this picture is gone.")) from None
+    except OSError as error:
+        logger.exception("storage failed")
+        raise Unavailable(
+            N_("The storage of the pictures does not answer. Try again in a moment.")
+        ) from error
+
+
 def _not_stored() -> InvalidImage:
     return InvalidImage(
         "not_stored",
-        N_("The server could not keep this file; its disk may be full."),
+        N_(
+            "The server could not keep this file: its storage is full or does not answer. "
+            "Try again later."
+        ),
     )
 
 
