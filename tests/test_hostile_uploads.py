@@ -131,7 +131,7 @@ def assert_stored(app: Flask, client: FlaskClient, case: Case, image_id: int) ->
                 assert max(derived.size) == min(side, max(image.width, image.height))
                 assert not derived.getexif()
                 assert not {"exif", "xmp", "icc_profile"} & set(derived.info)
-        served = client.get(f"/images/{image.original_name}")
+    served = client.get(f"/images/{image.original_name}")
     assert served.data == case.data
     assert served.mimetype == image.media_type
     assert served.headers["X-Content-Type-Options"] == "nosniff"
