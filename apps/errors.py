@@ -11,8 +11,11 @@ the translation tools find it; it is translated where it is shown, never where i
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
     |- UnsupportedBody       415
+    |- Unavailable           503: something outside does not answer
+    |- Busy                  503: too much is waiting already
     |- DetectionError        the reason a picture's detection failed for good
        |- WeightsError       weights missing, changed or not plain tensors
+       |- DeviceLost         503: the GPU stopped working
 """
 
 
@@ -73,6 +76,19 @@ class UnsupportedBody(AppError):
     code = "unsupported"
 
 
+class Unavailable(AppError):
+    """Something outside does not answer; the same request may work in a moment."""
+
+    status = 503
+    code = "unavailable"
+
+
+class Busy(AppError):
+    status = 503
+    code = "busy"
+    retry_after = 5  # seconds
+
+
 class DetectionError(AppError):
     """Trying again cannot help: the picture is marked failed with this text."""
 
@@ -82,3 +98,8 @@ class DetectionError(AppError):
 
 class WeightsError(DetectionError):
     code = "weights"
+
+
+class DeviceLost(DetectionError):
+    status = 503
+    code = "device_lost"

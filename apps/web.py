@@ -1,6 +1,7 @@
 """What every page shares: safe redirects, paging, preferences, security headers."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -11,23 +12,13 @@ from flask_sqlalchemy.pagination import Pagination
 from sqlalchemy import Select, func, inspect, select
 from werkzeug.routing import IntegerConverter, Map
 
-from apps.container import services
+from apps.container import services, start
 from apps.errors import N_, UnsupportedBody
 from apps.extensions import db
 from apps.services.pictures import Pictures
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",  # data: for the icons inside Bootstrap's style sheet
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
 UPLOADS = frozenset({"detector.upload", "crud.image_new"})
 FORM_BYTES = 2 * 2**20  # in every other request
 THEME_COOKIE = "sightbox_theme"
@@ -78,9 +69,12 @@ def _start_queue() -> None:
 
     And begin to fetch better weights, if "auto" may: the embedded model answers meanwhile.
     """
+    if request.blueprint == "ops":  # answers even when the database is away
+        return
     _prepare_database()
-    services().queue.start()
-    services().models.fetch_preferred()
+    start(current_app)
+    if services().queue.works_here:
+        services().models.fetch_preferred()
 
 
 def limit_bodies(app: Flask) -> None:
@@ -102,7 +96,7 @@ def _limit_body() -> None:
 
 def _security_headers(response: Response) -> Response:
     headers = response.headers
-    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("Content-Security-Policy", content_security_policy())
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
@@ -114,11 +108,28 @@ def _security_headers(response: Response) -> Response:
     return response
 
 
+def content_security_policy() -> str:
+    """Only what comes from this site; pictures from the storage too, where it gives addresses."""
+    pictures = services().storage.origin()
+    return "; ".join(
+        (
+            "default-src 'self'",
+            # data: for the icons inside Bootstrap's style sheet
+            f"img-src 'self' data: blob:{f' {pictures}' if pictures else ''}",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
 def _page_context() -> dict[str, Any]:
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {
         "theme": theme if theme in THEMES else "auto",
         "signup_open": current_app.config["SIGNUP_OPEN"],
+        "stays_here": current_app.config["STORAGE"] == "local",  # no page promises more than is so
         "is_admin": current_user.is_authenticated and current_user.is_admin,
     }
 
@@ -188,6 +199,12 @@ class _PicturePagination(Pagination):
             return pictures.total
         self.exact = self._seen <= self._query_offset + self.per_page
         return self._seen if self.exact else max(pictures.total, self._seen)
+
+
+def row_ids(texts: Iterable[str]) -> list[int]:
+    """The ids among ``texts``, each once, in order; what no row can have is left out."""
+    numbers = {int(text) for text in texts if text.isdecimal() and len(text) <= len(str(MAX_ID))}
+    return sorted(number for number in numbers if number <= MAX_ID)
 
 
 def megabytes(size: int) -> str:

@@ -1,15 +1,10 @@
 """What the pages cost in a library of 100,000 pictures against one of 1,000.
 
-    python -m benchmarks.gallery            # SQLite
-    SIGHTBOX_TEST_POSTGRES=… python -m benchmarks.gallery     # PostgreSQL, in two new databases
-
-Prints a table and then the same as JSON. ``--check``: exit status 1 when a bar is missed.
+python -m benchmarks.gallery            # SQLite
+SIGHTBOX_TEST_POSTGRES=… python -m benchmarks.gallery     # PostgreSQL, in two new databases
 """
 
-import argparse
-import json
 import os
-import platform
 import re
 import sqlite3
 import sys
@@ -17,11 +12,9 @@ import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
@@ -32,11 +25,11 @@ from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from benchmarks.library import LARGE, RARE, SMALL, Size, fill
+from benchmarks.report import Row, arguments, report
 from benchmarks.timing import compare
 
-BAR = 1.5  # server time, large / small
-MEMORY_BAR = 4.0  # MiB that a run of requests may leave behind
-ROUNDS = 21
+BAR = 1.5  # server time, and memory of one page, large / small
+FLAT = 1.05  # resident memory after REQUESTS requests / before
 REQUESTS = 200
 GALLERY, ADMIN = 48, 50  # rows on a full page
 
@@ -137,19 +130,29 @@ def _dispose(app: Flask) -> None:
         db.engine.dispose()
 
 
-def measure(small: Library, large: Library, rounds: int) -> list[dict[str, Any]]:
+def times(small: Library, large: Library, rounds: int) -> Iterator[Row]:
     """One row for each page. Both show the same number of rows, or the ratio says nothing."""
-    rows = []
     here, there = large.pages(), small.pages()
     for name in here:
-        texts = [_text(large, here[name]), _text(small, there[name])]
-        counts = [len(re.findall(r"<article|<tr>|<option", text)) for text in texts]
+        counts = [
+            len(re.findall(r"<article|<tr>|<option", text))
+            for text in (_text(large, here[name]), _text(small, there[name]))
+        ]
         if counts[0] != counts[1]:
             raise AssertionError(f"{name}: {counts[0]} rows against {counts[1]}")
         work = partial(_text, large, here[name])
         found = compare(work, partial(_text, small, there[name]), rounds)
-        rows.append({"page": name, **asdict(found)})
-    return rows
+        note = f"{found.work_ms:.1f} ms / {found.baseline_ms:.1f} ms"
+        yield Row(name, found.ratio, most=BAR, note=note)
+
+
+def memory(small: Library, large: Library) -> Iterator[Row]:
+    """What requests leave behind, and the most that one needs."""
+    before, after = leftover(large)
+    note = f"{after:.0f} MiB / {before:.0f} MiB"
+    yield Row(f"memory after {REQUESTS} requests / before", after / before, most=FLAT, note=note)
+    ratio = peak(large) / peak(small)
+    yield Row("peak memory of the dearest page", ratio, most=BAR)
 
 
 def _text(library: Library, address: str) -> str:
@@ -158,15 +161,15 @@ def _text(library: Library, address: str) -> str:
     return answer.text
 
 
-def memory_growth(library: Library) -> float:
-    """MiB of resident memory that REQUESTS requests leave behind, after a round to warm up."""
+def leftover(library: Library) -> tuple[float, float]:
+    """MiB of resident memory before and after REQUESTS requests, every page once before."""
     pages = list(library.pages().values())
     for page in pages:
         _text(library, page)
     before = _resident()
     for n in range(REQUESTS):
         _text(library, pages[n % len(pages)])
-    return _resident() - before
+    return before, _resident()
 
 
 def _resident() -> float:
@@ -188,54 +191,22 @@ def peak(library: Library) -> float:
     return max(peaks) / 2**20
 
 
-def report(rows: list[dict[str, Any]], memory: dict[str, float], database: str) -> bool:
-    """Print the table and the JSON; whether every bar was reached."""
-    print(f"{'page':36}{'1,000':>10}{'100,000':>10}{'ratio':>8}")
-    for row in rows:
-        mark = "" if row["ratio"] <= BAR else "  > bar"
-        times = f"{row['baseline_ms']:8.1f}ms{row['work_ms']:8.1f}ms"
-        print(f"{row['page']:36}{times}{row['ratio']:8.2f}{mark}")
-    worst = max(row["ratio"] for row in rows)
-    good = worst <= BAR and memory["growth_mib"] <= MEMORY_BAR
-    good = good and memory["peak_ratio"] <= BAR
-    print(f"worst ratio {worst:.2f} (bar {BAR})")
-    print(f"memory left behind by {REQUESTS} requests: {memory['growth_mib']:.1f} MiB")
-    print(f"peak memory of the dearest page, large / small: {memory['peak_ratio']:.2f}")
-    found = {
-        "benchmark": "gallery",
-        "database": database,
-        "python": platform.python_version(),
-        "sqlalchemy": version("sqlalchemy"),
-        "cpus": os.cpu_count(),
-        "worst_ratio": worst,
-        "memory": memory,
-        "pages": rows,
-        "good": good,
-    }
-    print(json.dumps(found))
-    return good
+def database_of(address: str | None) -> str:
+    if not address:
+        return f"SQLite {sqlite3.sqlite_version}"
+    engine = sa.create_engine(address)
+    with engine.connect() as connection:
+        found = f"PostgreSQL {connection.scalar(sa.text('SHOW server_version'))}"
+    engine.dispose()
+    return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit status 1 when a bar is missed")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     address = os.environ.get("SIGHTBOX_TEST_POSTGRES")
-    database = f"SQLite {sqlite3.sqlite_version}"
-    if address:
-        engine = sa.create_engine(address)
-        with engine.connect() as connection:
-            database = f"PostgreSQL {connection.scalar(sa.text('SHOW server_version'))}"
-        engine.dispose()
     with library(SMALL, address) as small, library(LARGE, address) as large:
-        rows = measure(small, large, arguments.rounds)
-        memory = {
-            "growth_mib": memory_growth(large),
-            "peak_ratio": peak(large) / peak(small),
-        }
-    good = report(rows, memory, database)
-    return 1 if arguments.check and not good else 0
+        rows = [*times(small, large, given.rounds), *memory(small, large)]
+    return report(rows, check=given.check, database=database_of(address), cpus=os.cpu_count())
 
 
 if __name__ == "__main__":

@@ -54,10 +54,11 @@ def fill(connection: Connection, size: Size) -> None:
     _insert(connection, "tags", "id name folded created_at", tags)
     names = (
         "id owner_id title folded key extension media_type sha256 bytes width height status error"
-        " attempts model duration_ms created_at detected_at"
+        " attempts model duration_ms created_at queued_at detected_at"
     )
     _insert(connection, "images", names, _images(size, postgres=not isinstance(stamp, str)))
     _insert(connection, "image_tags", "owner_id image_id tag_id source", _links(size))
+    _insert(connection, "results", "image_id model detected_at", _results(size, stamp))
     names = "image_id label score x1 y1 x2 y2 model"
     _insert(connection, "detections", names, _boxes(size))
 
@@ -90,7 +91,7 @@ def _images(size: Size, *, postgres: bool) -> Iterator[Row]:
             f"{image_id:032x}", "jpg", "image/jpeg", f"{image_id:064x}",
             dice.randrange(200_000, 9_000_000), 4000, 3000, status,
             "Detection failed." if status == "failed" else None, 1, BEST_ON_GPU.name, 120,
-            stamp, stamp,
+            stamp, stamp, stamp,
         )  # fmt: skip
 
 
@@ -110,6 +111,11 @@ def _links(size: Size) -> Iterator[Row]:
         for tag_id in tags:
             source = next(sources) if tag_id <= len(LABELS) else "person"
             yield owner, image_id, tag_id, source
+
+
+def _results(size: Size, stamp: Any) -> Iterator[Row]:
+    for image_id, _, _ in _owners(size):
+        yield image_id, BEST_ON_GPU.name, stamp
 
 
 def _boxes(size: Size) -> Iterator[Row]:

@@ -23,22 +23,12 @@ from apps.models import (
     TagSource,
 )
 from apps.vision.types import Box
-from tests.conftest import picture_bytes
-from tests.databases import DATABASES, address, clear_postgres
+from tests.conftest import DATABASES, app_on, picture_bytes
 
 
 @pytest.fixture(params=DATABASES)
-def app(request, make_app):
-    if request.param == "sqlite":
-        yield make_app()
-        return
-    clear_postgres()
-    app = make_app(SQLALCHEMY_DATABASE_URI=address("postgres"))
-    yield app
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
-    clear_postgres()
+def app(request):
+    return app_on(request)
 
 
 def script(app, *labels: str) -> None:

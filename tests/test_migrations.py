@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import sqlalchemy as sa
 from flask_migrate import check, downgrade, upgrade
@@ -5,9 +7,22 @@ from flask_migrate import check, downgrade, upgrade
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
-from tests.databases import DATABASES, address, clear
 
-BEFORE_COUNTS = "3c92702631f4"
+POSTGRES = os.environ.get("SIGHTBOX_TEST_POSTGRES")
+DATABASES = [
+    "sqlite",
+    pytest.param(
+        "postgres",
+        marks=[
+            pytest.mark.postgres,
+            pytest.mark.skipif(
+                not POSTGRES,
+                reason="set SIGHTBOX_TEST_POSTGRES to the address of an empty database",
+            ),
+        ],
+    ),
+]
+BEFORE_COUNTS = "7d0c5a1e94b2"
 ROWS = (
     "INSERT INTO users (id, username, folded, email, password, active, fs_uniquifier, role, "
     "threshold, created_at) VALUES "
@@ -31,15 +46,21 @@ ROWS = (
 @pytest.fixture(params=DATABASES)
 def empty(request, tmp_path):
     """An application on an empty database."""
-    app = create_app(
-        "testing", INSTANCE_PATH=str(tmp_path), SQLALCHEMY_DATABASE_URI=address(request.param)
-    )
+    uri = "sqlite:///testing.sqlite" if request.param == "sqlite" else POSTGRES
+    app = create_app("testing", INSTANCE_PATH=str(tmp_path), SQLALCHEMY_DATABASE_URI=uri)
     with app.app_context():
-        clear(db.engine)
+        _clear()
         yield app
         db.session.remove()
-        clear(db.engine)
+        _clear()
         db.engine.dispose()
+
+
+def _clear() -> None:
+    with db.engine.begin() as connection:
+        found = sa.MetaData()
+        found.reflect(connection)
+        found.drop_all(connection)
 
 
 def _tables() -> set[str]:
@@ -49,7 +70,7 @@ def _tables() -> set[str]:
 def test_up_down_and_up_again(empty):
     upgrade()
     full = _tables()
-    assert {"users", "images", "detections", "tags", "image_tags"} <= full
+    assert {"users", "images", "results", "detections", "tags", "image_tags"} <= full
     downgrade(revision="base")
     assert _tables() == {"alembic_version"}
     upgrade()
@@ -84,6 +105,35 @@ def test_the_application_works_on_a_migrated_database(empty):
         assert client.get(f"/crud/{listing}").status_code == 200
     assert client.post(page.replace("/images/", "/images/delete/")).status_code == 303
     assert client.get(page).status_code == 404
+
+
+def test_earlier_boxes_are_the_result_of_their_model_and_a_way_back_keeps_the_present(empty):
+    def rows(statement: str) -> list[tuple]:
+        with db.engine.begin() as connection:
+            result = connection.execute(sa.text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    upgrade(revision="3c92702631f4")
+    rows(
+        "INSERT INTO users (id, username, folded, email, password, active, fs_uniquifier, role,"
+        " threshold, created_at) VALUES (1, 'a', 'a', 'a@b.c', 'x', true, 'k', 'user', 0.5,"
+        " '2026-01-01 00:00:00')"
+    )
+    rows(
+        "INSERT INTO images (id, owner_id, title, key, extension, media_type, sha256, bytes, width,"
+        " height, status, attempts, model, duration_ms, created_at, detected_at) VALUES"
+        " (1, 1, 't', 'k1', 'jpg', 'image/jpeg', 's1', 9, 9, 9, 'done', 1, 'old.model', 7,"
+        " '2026-01-01 00:00:00', '2026-01-02 00:00:00'),"
+        " (2, 1, 't', 'k2', 'jpg', 'image/jpeg', 's2', 9, 9, 9, 'queued', 0, NULL, NULL,"
+        " '2026-01-01 00:00:00', NULL)"
+    )
+    box = "INSERT INTO detections (image_id, label, score, x1, y1, x2, y2, model) VALUES "
+    rows(f"{box} (1, 'dog', 0.5, 0, 0, 1, 1, 'old.model')")
+    upgrade()
+    assert rows("SELECT image_id, model, duration_ms FROM results") == [(1, "old.model", 7)]
+    rows(f"{box} (1, 'cat', 0.5, 0, 0, 1, 1, 'new.model')")
+    downgrade(revision="3c92702631f4")
+    assert rows("SELECT label FROM detections") == [("dog",)]
 
 
 def test_the_database_refuses_what_the_models_forbid(empty):
@@ -142,7 +192,7 @@ def test_migrations_make_the_triggers_that_the_models_make(empty):
     upgrade()
     migrated = _triggers()
     assert migrated
-    clear(db.engine)
+    _clear()
     db.create_all()
     assert _triggers() == migrated
 

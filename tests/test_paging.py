@@ -12,25 +12,15 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus, ImageTag, Role, TagSource
 from apps.services import image_admin, images
-from tests.databases import DATABASES, address, clear_postgres
+from tests.conftest import DATABASES, app_on
 
 TITLES = ["IMG_1.jpg", "Über Köln.jpg", "100% _raw_.png", 'say "hi".png', "강아지.jpg", "img 2.JPG"]
 
 
 @pytest.fixture(params=DATABASES)
-def app(request, make_app):
+def app(request):
     """Pages of four in the gallery and of five in the lists."""
-    given = {"GALLERY_PAGE_SIZE": 4, "ADMIN_PAGE_SIZE": 5}
-    if request.param == "sqlite":
-        yield make_app(**given)
-        return
-    clear_postgres()
-    app = make_app(SQLALCHEMY_DATABASE_URI=address("postgres"), **given)
-    yield app
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
-    clear_postgres()
+    return app_on(request, GALLERY_PAGE_SIZE=4, ADMIN_PAGE_SIZE=5)
 
 
 def fill(app, owner_id: int, count: int, tags: tuple[str, ...] = ()) -> list[int]:

@@ -1,12 +1,14 @@
-"""Commands: ``flask users …``, ``flask detect …``, ``flask models …``."""
+"""Commands: ``flask users …``, ``detect``, ``models``, ``storage`` and ``workers``."""
 
 from flask import Flask
 
 from apps.cli.detect import detect
 from apps.cli.models import models
+from apps.cli.storage import storage
 from apps.cli.users import users
+from apps.cli.workers import workers
 
-__all__ = ["detect", "init_app", "models", "users"]
+__all__ = ["detect", "init_app", "models", "storage", "users", "workers"]
 
 
 def init_app(app: Flask) -> None:
@@ -14,3 +16,5 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(users)
     app.cli.add_command(detect)
     app.cli.add_command(models)
+    app.cli.add_command(workers)
+    app.cli.add_command(storage)

@@ -154,10 +154,10 @@ class ImageAdminService:
             self._refuse_duplicate(owner_id, image.sha256)
         image.title = safe_title(title)
         image.owner_id = owner_id
-        self.session.commit()
         if moved:
-            threshold = self.session.scalar(select(User.threshold).where(User.id == owner_id))
-            self.tags.retag(owner_id, threshold or 0.0, image_id)
+            self.session.flush()
+            self.tags.follow_result(image_id)
+        self.session.commit()
         return image
 
     def _refuse_duplicate(self, owner_id: int, digest: str) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,9 +19,9 @@ from sqlalchemy.orm import (
     selectinload,
 )
 
-from apps.errors import N_, AppError, InvalidImage, NotFound
+from apps.errors import N_, AppError, InvalidImage, NotFound, Unavailable
 from apps.jobs import Queue
-from apps.models import VISIBLE, Image, ImageStatus, ImageTag, Tag, TagCount, User, fold
+from apps.models import VISIBLE, Detection, Image, ImageStatus, ImageTag, Tag, TagCount, User, fold
 from apps.services.pictures import (
     MANY,
     NO_PICTURE,
@@ -30,9 +32,15 @@ from apps.services.pictures import (
     totals_of,
 )
 from apps.storage import Storage
-from apps.vision.decode import Decoded, decode, derivatives, safe_title
+from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
 
 logger = logging.getLogger(__name__)
+
+Observer = Callable[[str], None]  # told of each file: "stored", or the code of its error
+
+
+def _unobserved(_result: str) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Outcome:
 class StoredFile:
     """A file of a picture, ready to be sent."""
 
-    stream: BinaryIO
+    stream: BinaryIO  # seekable
     size: int  # bytes
     media_type: str
     etag: str
@@ -64,11 +72,19 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class StoredLink:
+    """Where a file of a picture can be had from the storage itself, for a short time."""
+
+    address: str
+
+
+@dataclass(frozen=True)
 class ImageService:
     session: scoped_session[Session]
     storage: Storage
     queue: Queue
     limits: Limits
+    observe: Observer = _unobserved
 
     # -- upload ----------------------------------------------------------------------------
 
@@ -96,12 +112,22 @@ class ImageService:
             InvalidImage: code ``not_a_picture``, ``truncated``, ``too_many_pixels``,
                 ``too_large``, ``over_quota`` or ``duplicate``.
         """
+        try:
+            image = self._keep(owner_id, name, stream)
+        except AppError as error:
+            self.observe(error.code)
+            raise
+        self.observe("stored")
+        self.queue.enqueue(image.id)
+        return image
+
+    def _keep(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
         data = self._read(stream)
         digest = hashlib.sha256(data).hexdigest()
         self._refuse_duplicate(owner_id, digest)
         self._refuse_over_quota(owner_id, len(data))
         self.session.commit()  # decoding is slow: no transaction stays open meanwhile
-        decoded = decode(data, self.limits.image_pixels)
+        decoded = decode(data, self.limits.image_pixels, DISPLAY_SIDE)
         image = Image(
             owner_id=owner_id,
             title=safe_title(name),
@@ -110,12 +136,11 @@ class ImageService:
             media_type=decoded.media_type,
             sha256=digest,
             bytes=len(data),
-            width=decoded.picture.width,
-            height=decoded.picture.height,
+            width=decoded.size[0],
+            height=decoded.size[1],
             status=ImageStatus.QUEUED,
         )
         self._store(image, data, decoded)
-        self.queue.enqueue(image.id)
         return image
 
     def _read(self, stream: BinaryIO) -> bytes:
@@ -176,13 +201,16 @@ class ImageService:
 
     # -- look up ---------------------------------------------------------------------------
 
-    def get_owned(self, owner_id: int, image_id: int) -> Image:
-        """A picture with its boxes and tags; another owner's is reported as missing.
+    def get_owned(self, owner_id: int, image_id: int, *, boxes: bool = False) -> Image:
+        """A picture with its tags; another owner's is reported as missing.
+
+        Args:
+            boxes: whether its present boxes and their masks are needed too.
 
         Raises:
             NotFound: no such picture of this owner.
         """
-        return self._one(Image.id == image_id, Image.owner_id == owner_id)
+        return self._one(Image.id == image_id, Image.owner_id == owner_id, boxes=boxes)
 
     def get(self, image_id: int) -> Image:
         """Any picture, with its owner: for administrators.
@@ -192,18 +220,19 @@ class ImageService:
         """
         return self._one(Image.id == image_id)
 
-    def _one(self, *where: ColumnElement[bool]) -> Image:
-        image = self.session.scalar(
+    def _one(self, *where: ColumnElement[bool], boxes: bool = False) -> Image:
+        query = (
             select(Image)
             .where(*where)
             .options(
-                selectinload(Image.detections),
                 selectinload(Image.tag_links).joinedload(ImageTag.tag),
                 selectinload(Image.tags),
                 joinedload(Image.owner),
             )
-            .execution_options(populate_existing=True)
         )
+        if boxes:
+            query = query.options(selectinload(Image.detections).undefer(Detection.mask))
+        image = self.session.scalar(query.execution_options(populate_existing=True))
         if image is None:
             raise NotFound(NO_PICTURE)
         return image
@@ -281,14 +310,15 @@ class ImageService:
 
     # -- files -----------------------------------------------------------------------------
 
-    def open_file(self, filename: str, owner_id: int | None) -> StoredFile:
-        """One of the three stored files by its name in the address.
+    def open_file(self, filename: str, owner_id: int | None) -> StoredFile | StoredLink:
+        """One of the three stored files by its name in the address, or where it is.
 
         Args:
             owner_id: whose picture it must be; None for an administrator.
 
         Raises:
             NotFound: no such file of this owner.
+            Unavailable: the storage does not answer.
         """
         stem = filename.rpartition(".")[0]
         key, _, kind = stem.partition("-")
@@ -300,32 +330,31 @@ class ImageService:
         if image is None or filename not in names:
             raise NotFound(NO_PICTURE)
         storage_key = image.storage_keys[names.index(filename)]
-        try:
-            size = self.storage.size(storage_key)
-            stream = self.storage.open(storage_key)
-        except FileNotFoundError:
-            raise NotFound(N_("The stored file of this picture is gone.")) from None
         original = filename == image.original_name
-        return StoredFile(
-            stream,
-            size,
-            image.media_type if original else "image/webp",
-            f"{image.sha256[:32]}{kind}",
-            image.title if original else filename,
-            original,
-        )
+        media_type = image.media_type if original else "image/webp"
+        title = image.title if original else None
+        etag = f"{image.sha256[:32]}{kind}"
+        self.session.commit()  # no transaction stays open while the storage is asked
+        with _storage_errors():
+            link = self.storage.link(storage_key, media_type, title)
+            if link is not None:
+                return StoredLink(link)
+            stream = self.storage.open(storage_key)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        return StoredFile(stream, size, media_type, etag, title or filename, original)
 
     def read_original(self, image: Image) -> bytes:
         """The untouched bytes of the upload.
 
         Raises:
             NotFound: the file is gone from the storage.
+            Unavailable: the storage does not answer.
         """
-        try:
-            with self.storage.open(image.original_key) as file:
-                return file.read()
-        except FileNotFoundError:
-            raise NotFound(N_("The stored file of this picture is gone.")) from None
+        key = image.original_key
+        self.session.commit()  # as in open_file
+        with _storage_errors(), self.storage.open(key) as file:
+            return file.read()
 
     # -- delete ----------------------------------------------------------------------------
 
@@ -349,10 +378,27 @@ class ImageService:
         return len(images)
 
 
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Errors of reading, as what a user may be told."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(N_("The stored file of this picture is gone.")) from None
+    except OSError as error:
+        logger.exception("storage failed")
+        raise Unavailable(
+            N_("The storage of the pictures does not answer. Try again in a moment.")
+        ) from error
+
+
 def _not_stored() -> InvalidImage:
     return InvalidImage(
         "not_stored",
-        N_("The server could not keep this file; its disk may be full."),
+        N_(
+            "The server could not keep this file: its storage is full or does not answer. "
+            "Try again later."
+        ),
     )
 
 

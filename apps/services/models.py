@@ -1,27 +1,23 @@
 """Which detectors there are, which one is in use, and where their weights are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
 from apps.models import DETECTOR, Setting
+from apps.vision.devices import has_gpu
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
-    EMBEDDED_DEFAULT,
     DetectorSpec,
     detectors,
     get_detector,
     is_known,
 )
 from apps.vision.zoo.store import WeightsState, WeightsStore
-
-# What the NVIDIA driver puts there: asking torch would import it into the web process.
-NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,10 @@ class ModelService:
         """The detector for pictures that ask for none."""
         return choose(self.default(), self.store, gpu=has_gpu())
 
-    def embedded_ready(self) -> bool:
-        """Whether the model that always answers can; asks no database."""
-        return self.store.state(EMBEDDED_DEFAULT.weights) is WeightsState.READY
+    def weights_ready(self, name: str) -> bool:
+        """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
+        spec = choose(name, self.store, gpu=has_gpu())
+        return self.store.state(spec.weights) is WeightsState.READY
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
@@ -96,6 +93,10 @@ class ModelService:
     def ready(self) -> list[DetectorSpec]:
         """The detectors whose weights are there."""
         return [model.spec for model in self.all() if model.ready]
+
+    def title(self, name: str) -> str:
+        """What people call the model: an English message id, or ``name`` if it is not known."""
+        return get_detector(name).card.title if is_known(name) else name
 
     def require_ready(self, name: str) -> DetectorSpec:
         """The detector called ``name``.
@@ -132,8 +133,3 @@ class ModelService:
             spec.name == current.name,
             self.downloads.state(spec.weights),
         )
-
-
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA driver, as far as one can tell without torch."""
-    return NVIDIA.exists()

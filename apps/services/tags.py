@@ -19,6 +19,7 @@ from apps.models import (
     Tag,
     TagCount,
     TagSource,
+    User,
     fold,
 )
 from apps.services.pictures import require_picture
@@ -119,21 +120,31 @@ class TagService:
         if new:
             self.session.execute(insert(ImageTag).values(new))
 
-    def retag(self, owner_id: int, threshold: float, image_id: int | None = None) -> None:
-        """Make the model's tags of an owner's pictures follow a new threshold.
+    def follow_result(self, image_id: int) -> None:
+        """Make the model's tags of one picture those of its present result.
+
+        They are the labels at and above its owner's threshold. Does not commit.
+        """
+        labels = self.session.scalars(
+            select(Detection.label)
+            .select_from(Image)
+            .join(Image.detections)
+            .join(Image.owner)
+            .where(Image.id == image_id, Detection.score >= User.threshold)
+            .distinct()
+        )
+        self.set_model_tags(image_id, labels)
+
+    def retag(self, owner_id: int, threshold: float) -> None:
+        """Make the model's tags of every picture of an owner follow a new threshold.
 
         The stored boxes say it all; no inference is needed. Commits.
-
-        Args:
-            image_id: the only picture to look at; None for all of them.
         """
-        which = Image.owner_id == owner_id
-        if image_id is not None:
-            which &= Image.id == image_id
-        found = select(Detection).join(Image, Image.id == Detection.image_id).where(which)
+        mine = select(Image.id).where(Image.owner_id == owner_id)
+        found = select(Detection).select_from(Image).join(Image.detections)
+        found = found.where(Image.owner_id == owner_id)
         labels = self.session.scalars(found.with_only_columns(Detection.label).distinct())
         tag_of = {label: self.ensure(label).id for label in labels}
-        mine = select(Image.id).where(which)
         self.session.execute(
             delete(ImageTag)
             .where(ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL)
@@ -141,9 +152,7 @@ class TagService:
         )
         if tag_of:
             tag_id = case(tag_of, value=Detection.label)
-            kept = exists().where(
-                ImageTag.image_id == Detection.image_id, ImageTag.tag_id == tag_id
-            )
+            kept = exists().where(ImageTag.image_id == Image.id, ImageTag.tag_id == tag_id)
             sure = found.where(Detection.score >= threshold, ~kept).with_only_columns(
                 Image.owner_id, Image.id, tag_id, literal(TagSource.MODEL.value)
             )
@@ -281,6 +290,10 @@ class TagService:
 
     def _found_by_model(self, image_id: int, name: str) -> bool:
         labels = self.session.scalars(
-            select(Detection.label).where(Detection.image_id == image_id).distinct()
+            select(Detection.label)
+            .select_from(Image)
+            .join(Image.detections)
+            .where(Image.id == image_id)
+            .distinct()
         )
         return fold(name) in {fold(label) for label in labels}

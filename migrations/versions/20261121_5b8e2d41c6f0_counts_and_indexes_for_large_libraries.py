@@ -1,14 +1,14 @@
 """counts kept by triggers, and indexes for large libraries
 
 Revision: 5b8e2d41c6f0
-After: 3c92702631f4
+After: 7d0c5a1e94b2
 """
 
 import sqlalchemy as sa
 from alembic import context, op
 
 revision = "5b8e2d41c6f0"
-down_revision = "3c92702631f4"
+down_revision = "7d0c5a1e94b2"
 branch_labels = None
 depends_on = None
 
