@@ -37,6 +37,7 @@ class Base:
     MODEL_DOWNLOADS = True  # whether "auto" may fetch the weights that it would rather use
     MODELS_LOADED = 2  # in memory at the same time; the least recently used one goes
     WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder
+    MAX_WEIGHTS_BYTES = 1024 * MIB  # in one file of weights that an administrator adds
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
     QUEUE = "thread"  # thread | inline (tests)
     QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait

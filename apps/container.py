@@ -17,6 +17,7 @@ from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
+from apps.services.own_models import OwnModelService
 from apps.services.tags import TagService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
@@ -24,7 +25,8 @@ from apps.vision.engine import AUTO, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
 from apps.vision.zoo.downloads import Downloads
-from apps.vision.zoo.registry import get_detector
+from apps.vision.zoo.own import OwnWeights
+from apps.vision.zoo.registry import Registry
 from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
@@ -37,6 +39,7 @@ class Container:
     storage: Storage
     queue: Queue
     models: ModelService
+    own_models: OwnModelService
     images: ImageService
     image_admin: ImageAdminService
     detections: DetectionService
@@ -62,6 +65,7 @@ def init_app(app: Flask) -> None:
         storage=storage,
         queue=queue,
         models=models,
+        own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=ImageService(session, storage, queue, limits),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
@@ -85,16 +89,23 @@ def _storage(app: Flask) -> Storage:
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
     default = app.config["DETECTOR"]
-    if default != AUTO:
-        get_detector(default)  # an unknown name stops the start
     store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
-    return ModelService(session, store, Downloads(store), default, app.config["MODEL_DOWNLOADS"])
+    own = OwnWeights(store.folder)
+    registry = Registry(own.specs)
+    if default != AUTO:
+        registry.get(default)  # an unknown name stops the start
+    may_download = app.config["MODEL_DOWNLOADS"]
+    return ModelService(session, store, own, registry, Downloads(store), default, may_download)
 
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
         return TorchEngine(
-            models.store, models.configured, app.config["DEVICE"], app.config["MODELS_LOADED"]
+            models.store,
+            models.configured,
+            app.config["DEVICE"],
+            app.config["MODELS_LOADED"],
+            lookup=models.registry.get,
         )
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
