@@ -486,10 +486,9 @@ def question(path: Path, tmp_path: Path) -> Question:
 
 
 def test_another_process_answers_and_knows_no_secret(tmp_path, monkeypatch):
+    """tests/test_own_models.py sees it accept."""
     monkeypatch.setenv("SIGHTBOX_SECRET_KEY", "s3cret")
     assert "s3cret" not in str(intake._environment())
-    found = intake.ask(question(WeightsStore(Path()).path(BLOOD_CELLS.weights), tmp_path))
-    assert found.size == (tmp_path / "out").stat().st_size
     (tmp_path / "bad").write_bytes(b"nothing")
     with pytest.raises(InvalidWeights, match="neither a safetensors"):
         intake.ask(question(tmp_path / "bad", tmp_path))
