@@ -322,8 +322,13 @@ def test_a_full_disk_is_said_before_anything_is_written(app, admin, monkeypatch)
 
 def test_texts_of_people_are_shown_as_texts(app, admin, unchecked):
     evil = '<b>x</b> 100% %(y)s {{ 7 * 7 }} "'
-    sent = {"description": evil, "licence": evil, "classes": "<i>a</i>\n%(b)s\n%"}
-    answer = admin.post("/crud/models/new", **form(file_name="<img src=x>.pth", **sent))
+    sent = form(
+        file_name="<img src=x>.pth",
+        description=evil,
+        licence=evil,
+        classes="<i>a</i>\n%(b)s\n%",
+    )
+    answer = admin.post("/crud/models/new", **sent)
     assert answer.status_code == 303
     with app.app_context():
         services().models.set_default(NAME)

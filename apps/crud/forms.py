@@ -226,9 +226,7 @@ class OwnModelForm(FlaskForm):
         validators=[InputRequired(_l("Write the classes, one a line."))],
         render_kw={"rows": 6, "autocomplete": "off", "spellcheck": "false"},
     )
-    description = StringField(
-        _l("What it is for (optional)"), render_kw={"maxlength": MAX_TEXT}
-    )
+    description = StringField(_l("What it is for (optional)"), render_kw={"maxlength": MAX_TEXT})
     licence = StringField(
         _l("Licence and source of the weights (optional)"),
         render_kw={"maxlength": MAX_TEXT},

@@ -17,7 +17,8 @@ from apps.vision.zoo.own import NOT_OWN
 def model_new() -> ResponseReturnValue:
     form = OwnModelForm()
     if accepted(form, lambda: _add(form)):
-        flash(gettext("The weights are right. %(name)s can be used now.", name=form.name.data))
+        text = gettext("The weights are right. %(name)s can be used now.", name=form.name.data)
+        flash(text, "success")
         return redirect(url_for("detector.model", name=form.name.data), 303)
     return render_template("crud/model_new.html", form=form), status_of(form)
 

@@ -68,8 +68,8 @@ def examine(tmp_path) -> Callable[..., Accepted]:
     return examine
 
 
-def torch_file(path: Path, value: object, **options: object) -> Path:
-    torch.save(value, path, **options)
+def torch_file(path: Path, value: object) -> Path:
+    torch.save(value, path)
     return path
 
 
@@ -260,7 +260,7 @@ def test_the_epsilon_that_a_file_does_not_tell_is_the_one_of_its_origin(offline)
 def test_a_detector_trained_without_a_background_finds_the_same_under_the_right_labels(name):
     torch.manual_seed(0)
     model = scramble(build(name, 3, Origin.COCO))
-    nn.init.normal_(model.head.classification_head.cls_logits.weight, std=0.05)
+    nn.init.normal_(model.get_parameter("head.classification_head.cls_logits.weight"), std=0.05)
     shifted = build(name, 4, Origin.COCO).eval()
     shifted.load_state_dict(check._with_background(model.state_dict(), 3))
     picture = [torch.rand(3, 96, 128)]
