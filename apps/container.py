@@ -23,6 +23,7 @@ from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
+from apps.services.own_models import OwnModelService
 from apps.services.results import ResultService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
@@ -34,7 +35,8 @@ from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
 from apps.vision.zoo.downloads import Downloads
-from apps.vision.zoo.registry import get_detector
+from apps.vision.zoo.own import OwnWeights
+from apps.vision.zoo.registry import Registry
 from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
@@ -49,6 +51,7 @@ class Container:
     storage: Storage
     queue: Queue
     models: ModelService
+    own_models: OwnModelService
     images: ImageService
     image_admin: ImageAdminService
     detections: DetectionService
@@ -85,6 +88,7 @@ def init_app(app: Flask) -> None:
         storage=storage,
         queue=queue,
         models=models,
+        own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=ImageService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
@@ -167,15 +171,20 @@ def _folder(storage: Storage) -> Path | None:
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
     default = app.config["DETECTOR"]
-    if default != AUTO:
-        get_detector(default)  # an unknown name stops the start
     store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
-    return ModelService(session, store, Downloads(store), default, app.config["MODEL_DOWNLOADS"])
+    own = OwnWeights(store.folder)
+    registry = Registry(own.specs)
+    if default != AUTO:
+        registry.get(default)  # an unknown name stops the start
+    may_download = app.config["MODEL_DOWNLOADS"]
+    return ModelService(session, store, own, registry, Downloads(store), default, may_download)
 
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
-        return TorchEngine(models.store, models.configured, _engine_options(app))
+        return TorchEngine(
+            models.store, models.configured, _engine_options(app), models.registry.get
+        )
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")

@@ -20,6 +20,7 @@ def models() -> ResponseReturnValue:
         default=services().models.default(),
         progress={model.spec.name: progress_of(model) for model in states},
         folder=services().models.store.folder,
+        removed=services().own_models.removed(),
     )
 
 
