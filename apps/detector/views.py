@@ -29,7 +29,7 @@ from apps.models import Image, Result
 from apps.services.images import Outcome
 from apps.vision.draw import annotated_jpeg
 from apps.vision.types import Box
-from apps.web import paginate, row_ids, wants_json
+from apps.web import paginate_pictures, row_ids, wants_json
 
 MAX_SEARCH = 100  # characters
 __all__ = ["bp", "compare", "selection"]  # importing the two registers their pages
@@ -53,14 +53,15 @@ def search() -> ResponseReturnValue:
 
 def _gallery(tag: str = "") -> ResponseReturnValue:
     user_id = current_user.id
-    query = services().images.gallery_query(user_id, tag)
+    totals = services().images.totals(user_id)
+    pictures = services().images.gallery(user_id, tag, total=totals.pictures)
     models = services().models.all()
     return render_template(
         "detector/index.html",
-        page=paginate(query, current_app.config["GALLERY_PAGE_SIZE"]),
+        page=paginate_pictures(pictures, current_app.config["GALLERY_PAGE_SIZE"]),
         search=tag,
         chips=services().tags.counts(user_id),
-        waiting=services().images.waiting(user_id),
+        waiting=totals.waiting,
         detector=next(model.spec for model in models if model.in_use),
         ready_models=[model.spec for model in models if model.ready],
         form=UploadForm(),
@@ -73,7 +74,7 @@ def statuses() -> ResponseReturnValue:
     """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
     ids = row_ids(request.args.getlist("id")[:200])
     found = services().images.statuses(current_user.id, ids)
-    waiting = services().images.waiting(current_user.id)
+    waiting = services().images.totals(current_user.id).waiting
     return jsonify(
         statuses={str(image_id): status.value for image_id, status in found.items()},
         waiting=waiting,
