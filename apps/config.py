@@ -36,14 +36,28 @@ class Base:
     DETECTOR = "auto"  # or a name that "flask models list" shows
     MODEL_DOWNLOADS = True  # whether "auto" may fetch the weights that it would rather use
     MODELS_LOADED = 2  # in memory at the same time; the least recently used one goes
+    MODEL_IDLE_MINUTES = 0.0  # unload a model that nobody used for so long; 0 is never
+    WARM = False  # load the default model at the start instead of with the first picture
     WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder
     MAX_WEIGHTS_BYTES = 1024 * MIB  # in one file of weights that an administrator adds
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
-    QUEUE = "thread"  # thread | inline (tests)
-    QUEUE_POLL_SECONDS = 5.0  # how long a job whose wake-up was lost may wait
+    DEVICE_FALLBACK = False  # go on with the CPU when the GPU stops working
+    PRECISION = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16
+    CPU_THREADS = 0  # of the detector; 0: PyTorch decides
+    BATCH_SIZE = 8  # pictures that share one run of a model, at most
+    ENGINE_CAPACITY = 64  # pictures that may wait for the engine before it says "busy"
+    QUEUE = "thread"  # thread | celery | inline (tests)
+    QUEUE_THREADS = 4  # thread: pictures that this process has in hand at the same time
+    QUEUE_POLL_SECONDS = 5.0  # thread: how long a job whose wake-up was lost may wait
+    CELERY_BROKER_URL: str | None = None  # celery: redis://host:6379/1 or amqp://user:pass@host//
+    SWEEP_SECONDS = 30.0  # celery: the same as QUEUE_POLL_SECONDS, when the broker forgot
+    WORKER_METRICS_PORT = 0  # celery: where a worker answers Prometheus; 0: nowhere
+    WORKER_METRICS_HOST = "127.0.0.1"
+    WORKER_LOST_SECONDS = 60.0  # silence after which a worker's pictures go to others
     STORAGE = "local"
     STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder
     LOG_LEVEL = "INFO"
+    METRICS_TOKEN: str | None = None  # what /metrics demands; None: it is open
 
     # Accounts
     SIGNUP_OPEN = True
@@ -70,6 +84,7 @@ class Base:
     RATELIMIT_STORAGE_URI = "memory://"
     RATELIMIT_HEADERS_ENABLED = True
     RATELIMIT_ENABLED = True
+    RATELIMIT_IN_MEMORY_FALLBACK_ENABLED = True  # while Redis is away, each process counts alone
     BABEL_DEFAULT_LOCALE = "en"
     BOOTSTRAP_SERVE_LOCAL = True
 
@@ -185,6 +200,11 @@ def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
         names = ", ".join(f"SIGHTBOX_{name}" for name in missing)
         raise ConfigError(f"Set {names} before starting; docs/settings.md says how.")
     _check_types(app, key)
+    if not isinstance(app.config["METRICS_TOKEN"], str | None):
+        raise ConfigError(
+            "SIGHTBOX_METRICS_TOKEN looks like a number; set it to a text, for example the output "
+            "of: openssl rand -hex 32"
+        )
     if app.config["MAIL_SERVER"] and not app.config["TRUSTED_HOSTS"] and key != "testing":
         raise ConfigError(
             "Set SIGHTBOX_TRUSTED_HOSTS, for example '[\"boxes.example.org\"]', because mails "
@@ -194,6 +214,7 @@ def load(app: Flask, key: str, overrides: dict[str, Any]) -> None:
         app.config["STORAGE_ROOT"] = str(Path(app.instance_path) / "blobs")
     if app.config["WEIGHTS_ROOT"] is None:
         app.config["WEIGHTS_ROOT"] = str(Path(app.instance_path) / "weights")
+    _derive_servers(app)
     _derive_mail(app)
 
 
@@ -212,6 +233,15 @@ def _check_types(app: Flask, key: str) -> None:
             isinstance(value, bool) or not isinstance(value, int | float)
         ):
             raise ConfigError(f"SIGHTBOX_{name} is {value!r}; set it to a plain number.")
+
+
+def _derive_servers(app: Flask) -> None:
+    """Connections to other machines break: notice it early, and never wait for long."""
+    if not app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+        app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_pre_ping": True})
+    if app.config["RATELIMIT_STORAGE_URI"].startswith("redis"):
+        timeouts = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
+        app.config.setdefault("RATELIMIT_STORAGE_OPTIONS", timeouts)
 
 
 def _derive_mail(app: Flask) -> None:

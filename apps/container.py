@@ -1,6 +1,9 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -10,18 +13,23 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import Queue
+from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
+from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
+from apps.services.results import ResultService
+from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.local import LocalStorage
-from apps.vision.engine import AUTO, TorchEngine
+from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
 from apps.vision.zoo.downloads import Downloads
@@ -30,6 +38,8 @@ from apps.vision.zoo.registry import Registry
 from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
+PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
+BEATS = 6  # that a worker may miss before it counts as gone
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,14 @@ class Container:
     images: ImageService
     image_admin: ImageAdminService
     detections: DetectionService
+    results: ResultService
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
+    workers: WorkerService
+    status: StatusService
+    metrics: Metrics
+    engine_here: bool  # False: only other processes detect
 
 
 def init_app(app: Flask) -> None:
@@ -54,7 +69,13 @@ def init_app(app: Flask) -> None:
     session = cast("scoped_session[Session]", db.session)
     models = _models(app, session)
     tags = TagService(session)
-    detections = DetectionService(session, storage, _engine(app, models), tags, models)
+    metrics = Metrics()
+    engine = _engine(app, models)
+    lost_after = timedelta(seconds=_seconds(app, "WORKER_LOST_SECONDS"))
+    workers = WorkerService(session, lost_after, lambda: engine.status().device)
+    detections = DetectionService(
+        session, storage, engine, tags, models, workers, metrics.detection
+    )
     queue = _queue(app, detections)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
@@ -66,12 +87,17 @@ def init_app(app: Flask) -> None:
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
-        images=ImageService(session, storage, queue, limits),
+        images=ImageService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
+        results=ResultService(session, tags),
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
+        workers=workers,
+        status=StatusService(session, engine if queue.works_here else None, _folder(storage)),
+        metrics=metrics,
+        engine_here=queue.works_here,
     )
 
 
@@ -81,10 +107,35 @@ def services(app: Flask | None = None) -> Container:
     return container
 
 
+def start(app: Flask) -> None:
+    """Begin the background work of this process; again is no error."""
+    queue = services(app).queue
+    queue.start()
+    if queue.works_here:
+        warm(app)
+
+
+def warm(app: Flask) -> None:
+    """Load the default model beside all else, if the settings ask for it; again is no error."""
+    if app.config["WARM"] and not app.extensions.get(f"{EXTENSION}.warm"):
+        app.extensions[f"{EXTENSION}.warm"] = True
+        threading.Thread(target=_warm, args=(app,), name="warm", daemon=True).start()
+
+
+def _warm(app: Flask) -> None:
+    with app.app_context():
+        services(app).detections.warm()
+
+
 def _storage(app: Flask) -> Storage:
     if app.config["STORAGE"] == "local":
         return LocalStorage(app.config["STORAGE_ROOT"])
     raise _unknown("STORAGE", app, "local")
+
+
+def _folder(storage: Storage) -> Path | None:
+    """The folder of the pictures, where they are on a disk of this machine."""
+    return storage.root if isinstance(storage, LocalStorage) else None
 
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
@@ -100,16 +151,29 @@ def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
-        return TorchEngine(
-            models.store,
-            models.configured,
-            app.config["DEVICE"],
-            app.config["MODELS_LOADED"],
-            lookup=models.registry.get,
-        )
+        options = _engine_options(app)
+        return TorchEngine(models.store, models.configured, options, models.registry.get)
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")
+
+
+def _engine_options(app: Flask) -> EngineOptions:
+    if app.config["PRECISION"] not in PRECISIONS:
+        raise _unknown("PRECISION", app, *PRECISIONS)
+    for key in ("MODELS_LOADED", "BATCH_SIZE", "ENGINE_CAPACITY", "QUEUE_THREADS"):
+        if app.config[key] < 1:
+            raise ConfigError(f"SIGHTBOX_{key} is {app.config[key]}; it must be at least 1.")
+    return EngineOptions(
+        device=app.config["DEVICE"],
+        keep=app.config["MODELS_LOADED"],
+        idle_seconds=60 * app.config["MODEL_IDLE_MINUTES"],
+        batch=app.config["BATCH_SIZE"],
+        capacity=app.config["ENGINE_CAPACITY"],
+        cpu_threads=app.config["CPU_THREADS"],
+        precision=app.config["PRECISION"],
+        fall_back=app.config["DEVICE_FALLBACK"],
+    )
 
 
 def _queue(app: Flask, detections: DetectionService) -> Queue:
@@ -120,11 +184,42 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
             recover=detections.recover,
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],
+            threads=app.config["QUEUE_THREADS"],
+            heartbeat=heartbeat(app, detections.workers, detections.workers.beat),
         )
+    if app.config["QUEUE"] == "celery":
+        return _celery_queue(app)
     if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
         return InlineQueue(detections.run)
-    raise _unknown("QUEUE", app, "thread")
+    raise _unknown("QUEUE", app, "thread", "celery")
 
 
-def _unknown(key: str, app: Flask, known: str) -> ConfigError:
-    return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {known}.")
+def _celery_queue(app: Flask) -> Queue:
+    from apps.jobs.celery import BROKERS, CeleryQueue, make_celery  # only who uses it pays for it
+
+    broker = str(app.config["CELERY_BROKER_URL"] or "")
+    kinds = {*BROKERS, "memory"} if app.testing else BROKERS
+    if broker.partition("://")[0] not in kinds:
+        raise ConfigError(
+            "SIGHTBOX_QUEUE=celery needs SIGHTBOX_CELERY_BROKER_URL, for example "
+            "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
+        )
+    return CeleryQueue(make_celery(broker, _seconds(app, "SWEEP_SECONDS")))
+
+
+def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:
+    """Calls ``beat`` in the rhythm in which other processes expect to hear of this one."""
+    every = workers.lost_after.total_seconds() / BEATS
+    return Heartbeat(beat, workers.leave, app.app_context, every)
+
+
+def _seconds(app: Flask, key: str) -> float:
+    seconds: float = app.config[key]
+    if seconds < 1:
+        raise ConfigError(f"SIGHTBOX_{key} is {seconds!r}; set it to 1 or more.")
+    return seconds
+
+
+def _unknown(key: str, app: Flask, *known: str) -> ConfigError:
+    words = ", ".join(known)
+    return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {words}.")

@@ -10,7 +10,7 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException, SecurityError
 
-from apps.errors import N_, AppError, Conflict
+from apps.errors import N_, AppError, Busy, Conflict
 from apps.extensions import db
 from apps.i18n import error_text
 from apps.web import wants_json
@@ -46,7 +46,10 @@ def init_app(app: Flask) -> None:
 def app_error(error: AppError) -> Response:
     """The page or JSON of one of our own errors."""
     db.session.rollback()
-    return answer_error(error.status, error_text(error), error.code)
+    response = answer_error(error.status, error_text(error), error.code)
+    if isinstance(error, Busy):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def _csrf_error(error: CSRFError) -> Response:

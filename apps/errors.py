@@ -12,8 +12,10 @@ the translation tools find it; it is translated where it is shown, never where i
     |  |- InvalidImage       a file that is not an acceptable picture
     |  |- InvalidWeights     a file that no network can be loaded from
     |- UnsupportedBody       415
+    |- Busy                  503: too much is waiting already
     |- DetectionError        the reason a picture's detection failed for good
        |- WeightsError       weights missing, changed or not plain tensors
+       |- DeviceLost         503: the GPU stopped working
 """
 
 
@@ -80,6 +82,12 @@ class UnsupportedBody(AppError):
     code = "unsupported"
 
 
+class Busy(AppError):
+    status = 503
+    code = "busy"
+    retry_after = 5  # seconds
+
+
 class DetectionError(AppError):
     """Trying again cannot help: the picture is marked failed with this text."""
 
@@ -89,3 +97,8 @@ class DetectionError(AppError):
 
 class WeightsError(DetectionError):
     code = "weights"
+
+
+class DeviceLost(DetectionError):
+    status = 503
+    code = "device_lost"

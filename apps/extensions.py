@@ -3,7 +3,7 @@
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from flask import g, has_request_context, request
+from flask import g, has_app_context, has_request_context, request
 from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
@@ -81,11 +81,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _reads_only() -> bool:
+    if has_app_context() and g.get("reading", False):
+        return True
     if not has_request_context() or g.get("writing", False):
         return False
     if request.method in SAFE_METHODS:
         return request.endpoint not in WRITING_GETS
     return request.endpoint in SLOW_FORMS
+
+
+def only_reading() -> None:
+    """Promise that the present context writes nothing, outside of requests where none can tell."""
+    g.reading = True
 
 
 def begin_writing() -> None:

@@ -27,6 +27,14 @@ def when_ready(_server: Any) -> None:
     )
 
 
+def post_worker_init(_worker: Any) -> None:
+    """Go on with the pictures that waited when the server was stopped, and load the model."""
+    from apps.container import start
+    from apps.wsgi import app
+
+    start(app)
+
+
 def worker_exit(_server: Any, _worker: Any) -> None:
     """Let the picture that is being looked at finish; what waits stays queued in the database."""
     from apps.container import services

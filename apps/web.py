@@ -1,6 +1,7 @@
 """What every page shares: safe redirects, paging, preferences, security headers."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -11,7 +12,7 @@ from flask_sqlalchemy.pagination import Pagination
 from sqlalchemy import Select, func, inspect, select
 from werkzeug.routing import IntegerConverter, Map
 
-from apps.container import services
+from apps.container import services, start
 from apps.errors import N_, UnsupportedBody
 from apps.extensions import db
 from apps.vision.colors import color_index, color_of, text_on
@@ -78,9 +79,12 @@ def _start_queue() -> None:
 
     And begin to fetch better weights, if "auto" may: the embedded model answers meanwhile.
     """
+    if request.blueprint == "ops":  # answers even when the database is away
+        return
     _prepare_database()
-    services().queue.start()
-    services().models.fetch_preferred()
+    start(current_app)
+    if services().queue.works_here:
+        services().models.fetch_preferred()
 
 
 def limit_bodies(app: Flask) -> None:
@@ -172,6 +176,12 @@ class _RowPagination(Pagination):
         query: Select[*tuple[Any, ...]] = self._query_args["select"]
         rows = query.order_by(None).subquery()
         return db.session.scalar(select(func.count()).select_from(rows)) or 0
+
+
+def row_ids(texts: Iterable[str]) -> list[int]:
+    """The ids among ``texts``, each once, in order; what no row can have is left out."""
+    numbers = {int(text) for text in texts if text.isdecimal() and len(text) <= len(str(MAX_ID))}
+    return sorted(number for number in numbers if number <= MAX_ID)
 
 
 def megabytes(size: int) -> str:

@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from apps.vision.decode import decode, derivatives
 from apps.vision.draw import encode_jpeg
-from apps.vision.engine import TorchEngine
+from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.zoo.registry import BLOOD_CELLS
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
@@ -24,7 +24,7 @@ def main() -> None:
     picture = Image.fromarray(noise)
     file = encode_jpeg(picture)
     store = WeightsStore(Path())  # the embedded weights need no folder
-    engine = TorchEngine(store, BLOOD_CELLS.name, "cpu")
+    engine = TorchEngine(store, BLOOD_CELLS.name, EngineOptions("cpu"))
     model = load_detector(BLOOD_CELLS, store)
     tensor = pil_to_tensor(picture).float() / 255
 

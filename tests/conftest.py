@@ -2,12 +2,16 @@
 
 import io
 import itertools
+import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
@@ -19,6 +23,7 @@ from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Role, User
+from tests.broker import Broker
 
 PASSWORD = "correct horse battery"  # of every account that make_user makes
 HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
@@ -107,6 +112,32 @@ def bob(client_of) -> FlaskClient:
 @pytest.fixture
 def admin(client_of) -> FlaskClient:
     return client_of("root", role=Role.ADMIN)
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The address of an empty PostgreSQL database of this test's own."""
+    if not (given := os.environ.get("SIGHTBOX_TEST_POSTGRES")):
+        pytest.skip("set SIGHTBOX_TEST_POSTGRES to the address of a PostgreSQL server")
+    url = sa.make_url(given).set(database=f"sightbox_{secrets.token_hex(4)}")
+    server = sa.create_engine(given, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {url.database}"))
+    yield url.render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
+    server.dispose()
+
+
+@pytest.fixture
+def broker(tmp_path) -> Iterator[Broker]:
+    """A Redis server of this test's own, which runs."""
+    if not shutil.which("redis-server"):
+        pytest.skip("install redis-server")
+    broker = Broker(tmp_path)
+    broker.start()
+    yield broker
+    broker.stop()
 
 
 _colors = itertools.count()

@@ -4,7 +4,6 @@ import re
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -219,28 +218,6 @@ def test_a_redirect_never_leaves_the_site(target):
 
 def test_a_path_of_this_site_is_a_good_target():
     assert safe_next("/images/search?search=a b".replace(" ", "+")) is not None
-
-
-# -- health --------------------------------------------------------------------------------
-
-
-def test_health_needs_no_login(app):
-    client = app.test_client()
-    assert client.get("/healthz").json == {"status": "ok"}
-    ready = client.get("/readyz")
-    assert ready.status_code == 200
-    assert ready.json["checks"] == {"database": True, "storage": True, "weights": True}
-
-
-def test_readiness_tells_what_is_missing(app, tmp_path):
-    with app.app_context():
-        db.drop_all()
-    root = Path(services(app).storage.root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    root.write_text("a file where a folder should be")
-    answer = app.test_client().get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json["checks"] == {"database": False, "storage": False, "weights": True}
 
 
 @pytest.mark.parametrize("body", ["[1]", "5", '{"email": true}', "{", "[" * 200_000, '"\\ud800"'])

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 from werkzeug.serving import make_server
@@ -13,7 +14,10 @@ from werkzeug.serving import make_server
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
-from apps.models import Role, User
+from apps.models import Image, ImageStatus, Role, User, utcnow
+from apps.services.results import store_result
+from apps.vision.masks import encode
+from apps.vision.types import Box, Detections
 from tests.conftest import PASSWORD
 from tests.smear import smear
 
@@ -106,14 +110,18 @@ def new_page(site, chromium, width) -> Iterator:
     assert problems == []
 
 
+def smear_file(path: Path, seed: int) -> Path:
+    picture, _ = smear(seed)
+    picture.save(path, quality=92)
+    return path
+
+
 @pytest.fixture
 def pictures(tmp_path) -> list[Path]:
     """Two photographs of blood, and one file that is none."""
     files = []
     for seed in (1, 2):
-        picture, _ = smear(seed)
-        files.append(tmp_path / f"smear {seed}.jpg")
-        picture.save(files[-1], quality=92)
+        files.append(smear_file(tmp_path / f"smear {seed}.jpg", seed))
     files.append(tmp_path / "notes.txt")
     files[-1].write_text("not a picture")
     return files
@@ -364,6 +372,63 @@ def test_an_administrator_edits_and_deletes(new_page, pictures, site):
     assert ann.goto("/auth/account").url.endswith("/auth/login?next=/auth/account")
 
 
+def test_the_status_page_follows_by_itself_and_can_be_paused(new_page, site):
+    from playwright.sync_api import expect
+
+    boss = new_page()
+    boss_name = sign_up(boss)
+    with site.app_context():
+        user = db.session.scalars(select(User).where(User.username == boss_name)).one()
+        user.role, owner_id = Role.ADMIN, user.id
+        db.session.commit()
+
+    def fail(number: int) -> None:
+        with site.app_context():
+            image = Image(
+                owner_id=owner_id, title=f"{boss_name} {number}.jpg", key=f"{owner_id}-{number}",
+                extension="jpg", media_type="image/jpeg", sha256=f"{owner_id}-{number}", bytes=1,
+                width=1, height=1, status=ImageStatus.FAILED, claimed_at=utcnow(), error="Too bad.",
+            )  # fmt: skip
+            db.session.add(image)
+            db.session.commit()
+
+    boss.clock.install()  # time runs on and can jump, so that nobody waits for the next question
+    boss.goto("/crud/status")
+    tile = boss.locator(".status-tiles [data-text=failed]")
+    before = int(tile.inner_text())
+    boss.evaluate("window.sameDocument = true")
+    assert no_sideways_scrolling(boss)
+    fail(1)
+    boss.clock.fast_forward(5000)
+    expect(tile).to_have_text(str(before + 1), timeout=15_000)
+    expect(boss.locator("[data-part=failures]")).to_contain_text(f"{boss_name} 1.jpg")
+    assert no_sideways_scrolling(boss)
+
+    boss.get_by_role("button", name="Pause").click()
+    expect(boss.get_by_text("Paused.")).to_be_visible()
+    asked = []
+    boss.on("request", lambda request: asked.append(request.url))
+    fail(2)
+    boss.clock.fast_forward(60_000)
+    assert asked == []
+    boss.get_by_role("button", name="Pause").click()
+    expect(tile).to_have_text(str(before + 2), timeout=15_000)
+    assert boss.evaluate("window.sameDocument") is True
+
+    boss.route("**/crud/status.json", lambda route: route.abort())
+    boss.clock.fast_forward(5000)
+    away = boss.get_by_text("The server does not answer; trying again.")
+    expect(away).to_be_visible(timeout=15_000)
+    boss.unroute("**/crud/status.json")
+    boss.clock.fast_forward(5000)
+    expect(away).to_be_hidden(timeout=15_000)
+
+    # The stored files are missing, so trying again fails for a reason of its own.
+    boss.get_by_role("button", name=f"Detect {boss_name} 2.jpg again").click()
+    expect(boss.get_by_role("main")).to_contain_text("The picture is queued for detection.")
+    expect(boss.locator("[data-part=failures]")).to_contain_text("is gone", timeout=DETECTION)
+
+
 def test_a_broken_connection_is_told_and_tried_again(new_page, pictures):
     from playwright.sync_api import expect
 
@@ -375,3 +440,127 @@ def test_a_broken_connection_is_told_and_tried_again(new_page, pictures):
     page.unroute("**/upload")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_url(re.compile(r"/images/\d+$"))
+
+
+def add_result(site, image_id: int) -> None:
+    """The result of a second model, "other.model": the same boxes, a little aside; one is new."""
+    with site.app_context():
+        image = services(site).images.get(image_id)
+        own = services(site).results.boxes(image_id, image.model or "")
+        moved = [
+            Box(box.label, box.score, box.x1 + 1, box.y1 + 1, box.x2 + 1, box.y2 + 1) for box in own
+        ]
+        mask = np.zeros((image.height, image.width), bool)
+        mask[20:90, 30:120] = True
+        found = Detections(
+            (*moved, Box("thing", 0.99, 30, 20, 120, 90, encode(mask))), "other.model"
+        )
+        session = services(site).results.session
+        store_result(session, image_id, found, utcnow(), 12)
+        session.commit()
+
+
+def test_two_results_are_compared_and_the_other_one_is_used(new_page, pictures, site):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    upload(page, pictures[0])
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    page.wait_for_selector("#result[data-status=done] rect", timeout=DETECTION)
+    image_id = int(page.url.rsplit("/", 1)[1])
+    add_result(site, image_id)
+    page.reload()
+    page.get_by_role("link", name="Compare with “other.model”").click()
+    assert no_sideways_scrolling(page)
+    both = int(page.locator("[data-tally=both]").inner_text())
+    assert both > 3
+    expect(page.locator("[data-tally=left]")).to_have_text("1")
+    expect(page.locator("[data-tally=right]")).to_have_text("0")
+
+    # Either part of an object lights the others: two boxes and a row.
+    page.locator("tr.is-both:not(.d-none)").first.hover()
+    expect(page.locator("svg .is-lit")).to_have_count(2)
+    expect(page.locator("tr.is-lit")).to_have_count(1)
+    page.locator("tr.is-left:not(.d-none)").hover()
+    expect(page.locator("svg .is-lit")).to_have_count(1)
+
+    # One slider for both, without asking the server; labels and masks on and off.
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    slider = page.get_by_label("Confidence")
+    slider.focus()
+    slider.press("End")
+    expect(page.locator("svg .box:not(.d-none)")).to_have_count(0)
+    expect(page.get_by_text("No box is this sure.")).to_be_visible()
+    slider.press("Home")
+    expect(page.locator("[data-tally=left]")).to_have_text("1")
+    assert int(page.locator("[data-tally=both]").inner_text()) >= both
+    mask = page.locator("svg .mask").first
+    expect(mask).to_be_visible()
+    page.get_by_label("Masks").uncheck()
+    expect(mask).to_be_hidden()
+    assert requests == []
+
+    page.get_by_role("button", name="Use this result").click()
+    page.wait_for_url(re.compile(rf"/images/{image_id}$"))
+    expect(page.locator(".box-list")).to_contain_text("thing")
+    expect(page.locator("#tags")).to_contain_text("thing")
+
+
+def test_several_tiles_are_chosen_and_detected_again(new_page, pictures):
+    from playwright.sync_api import expect
+
+    page = new_page()
+    sign_up(page)
+    files = [smear_file(pictures[0].parent / f"{seed}.jpg", seed) for seed in range(3, 8)]
+    upload(page, *files)
+    page.wait_for_url("/")
+    expect(page.locator(".tile")).to_have_count(5)
+    expect(page.locator(".tile[data-status=done]")).to_have_count(5, timeout=DETECTION)
+    bar, boxes = page.locator("[data-selection]"), page.locator("[data-select]")
+    expect(bar).to_be_hidden()
+    boxes.nth(0).check()
+    expect(bar).to_be_visible()
+    expect(bar).to_contain_text("1 selected")
+    boxes.nth(2).click(modifiers=["Shift"])
+    expect(bar).to_contain_text("3 selected")
+    assert no_sideways_scrolling(page)
+    bar.get_by_role("button", name="Select all on this page").click()
+    expect(bar).to_contain_text("5 selected")
+    page.keyboard.press("Escape")
+    expect(bar).to_be_hidden()
+    boxes.nth(1).focus()
+    page.keyboard.press("Space")
+    boxes.nth(3).check()
+    expect(bar).to_contain_text("2 selected")
+    bar.get_by_role("button", name="Detect again").click()
+    expect(page.get_by_text("2 pictures are queued for detection.")).to_be_visible()
+    expect(bar).to_be_hidden()
+    expect(page.locator(".tile[data-status=done]")).to_have_count(5, timeout=DETECTION)
+
+
+def test_tiles_are_chosen_and_results_compared_without_scripts(new_page, pictures, site):
+    from playwright.sync_api import expect
+
+    page = new_page(java_script_enabled=False)
+    sign_up(page)
+    upload(page, pictures[0])
+    page.get_by_role("main").get_by_role("button", name="Upload").click()
+    page.wait_for_url(re.compile(r"/images/\d+$"))
+    address = page.url
+    for _ in range(400):  # a reload shows it
+        if page.locator("#result").get_attribute("data-status") == "done":
+            break
+        page.reload()
+    add_result(site, int(address.rsplit("/", 1)[1]))
+    page.goto(f"{address}/compare?threshold=0.98")
+    expect(page.locator("[data-tally=left]")).to_have_text("1")
+    expect(page.locator("svg .mask").first).to_be_visible()
+    page.goto("/")
+    page.locator("[data-select]").check()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("[data-selection]")).to_be_hidden()
+    page.locator("[data-select]").check()
+    page.get_by_role("button", name="Detect again").click()
+    expect(page.get_by_text("1 picture is queued for detection.")).to_be_visible()

@@ -1,6 +1,8 @@
 import os
 import threading
+from collections.abc import Collection
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +13,8 @@ from apps.container import services
 from apps.extensions import db
 from apps.jobs.thread import ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
-from apps.services.detections import (
-    MAX_ATTEMPTS,
-    STUCK_AFTER,
-    _abandoned,
-    _birth,
-    worker_name,
-)
+from apps.services.detections import MAX_ATTEMPTS
+from apps.services.workers import STUCK_AFTER, _birth, worker_name
 
 PATIENCE = 20  # seconds a test waits for an event that comes at once, unless something is broken
 
@@ -131,8 +128,9 @@ def test_a_picture_deleted_while_it_is_looked_at_is_no_error(app, ann, upload):
 
 # -- after a crash -------------------------------------------------------------------------
 
-HOST, PID, BIRTH = worker_name().split(":")
-DEAD = f"{HOST}:99999999:x"  # above the largest process number
+HOST, PID, PLACE, BIRTH = worker_name().split(":")
+DEAD = f"{HOST}:99999999:{PLACE}:x"  # above the largest process number
+PARENT = f"{HOST}:{os.getppid()}:{PLACE}:{_birth(os.getppid())}"  # alive
 
 
 @pytest.mark.parametrize(
@@ -140,11 +138,13 @@ DEAD = f"{HOST}:99999999:x"  # above the largest process number
     [
         (DEAD, timedelta(0), True),  # its process is gone
         (worker_name(), timedelta(0), True),  # a job of ours whose end could not be written
-        (f"{HOST}:{PID}:earlier", timedelta(0), True),  # an earlier process had our number
-        (f"{HOST}:{os.getppid()}:{_birth(os.getppid())}", timedelta(0), False),  # alive
-        (f"{HOST}:{os.getppid()}:earlier", timedelta(0), True),  # the number was given again
-        ("another-host:1:x", timedelta(0), True),  # this machine had another name: one local file
-        (f"{HOST}:{os.getppid()}:{_birth(os.getppid())}", STUCK_AFTER * 2, True),
+        (f"{HOST}:{PID}:{PLACE}:earlier", timedelta(0), True),  # an earlier one had our number
+        (PARENT, timedelta(0), False),
+        (f"{HOST}:{os.getppid()}:{PLACE}:earlier", timedelta(0), True),  # the number once more
+        ("another-host:1:x:1", timedelta(0), True),  # this machine had another name: a local file
+        (f"{HOST}:{PID}:{BIRTH}", timedelta(0), True),  # as an earlier version wrote it
+        ("nonsense", timedelta(0), True),
+        (PARENT, STUCK_AFTER * 2, True),
         (None, timedelta(0), True),
     ],
 )
@@ -157,10 +157,25 @@ def test_rows_of_a_stopped_process_go_back_to_the_queue(app, ann, upload, claime
     assert state(app, image_id).status is expected
 
 
-def test_with_a_shared_database_another_machine_may_be_at_work():
-    now, old = utcnow(), utcnow() - STUCK_AFTER * 2
-    assert not _abandoned("another-host:1:x", now, one_host=False)
-    assert _abandoned("another-host:1:x", old, one_host=False)
+def test_what_another_thread_of_this_process_looks_at_stays_with_it(app, ann, upload):
+    moved = []
+
+    def script(picture):
+        recover = threading.Thread(target=lambda: moved.append(_recovered(app)))
+        recover.start()
+        recover.join(PATIENCE)
+        return ()
+
+    services(app).detections.engine.script = script
+    image_id = upload(ann)
+    assert moved == [0]
+    assert state(app, image_id).attempts == 1
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+def _recovered(app) -> int:
+    with app.app_context():
+        return services(app).detections.recover()
 
 
 def test_a_picture_that_stops_the_process_three_times_fails_for_good(app, ann, upload):
@@ -202,11 +217,10 @@ class Rows:
         self.done: list[int] = []
         self.empty = threading.Event()
 
-    def next(self) -> int | None:
+    def next(self, but: Collection[int]) -> int | None:
         if not self.waiting:
             self.empty.set()
-            return None
-        return self.waiting[0]
+        return next((number for number in self.waiting if number not in but), None)
 
     def run(self, number: int) -> None:
         self.waiting.remove(number)
@@ -251,10 +265,10 @@ def test_the_thread_survives_a_database_that_is_away_for_a_moment():
     rows = Rows(5)
     failures = [OSError("away")]
 
-    def next_job():
+    def next_job(but):
         if failures:
             raise failures.pop()
-        return rows.next()
+        return rows.next(but)
 
     queue = make_queue(rows, next_job=next_job, poll=0.01)
     queue.start()
@@ -283,3 +297,56 @@ def test_a_stopped_queue_takes_no_further_job():
     stopper.join(PATIENCE)
     queue.enqueue(2)
     assert rows.done == [1]
+
+
+def test_several_threads_have_different_jobs_in_hand_and_all_are_woken():
+    rows = Rows()
+    together = threading.Barrier(3)
+
+    def run(number):
+        together.wait(PATIENCE)  # passes only when three jobs are in hand at once
+        rows.run(number)
+
+    queue = make_queue(rows, run=run, threads=3)
+    queue.start()
+    assert rows.empty.wait(PATIENCE)
+    rows.waiting.extend([1, 2, 3])
+    queue.enqueue(1)  # one wake-up alone
+    assert rows_done(rows, 3)
+    queue.stop(PATIENCE)
+    assert sorted(rows.done) == [1, 2, 3]
+
+
+def rows_done(rows: Rows, number: int) -> bool:
+    rows.empty.clear()
+    return rows.empty.wait(PATIENCE) and len(rows.done) == number
+
+
+def test_a_picture_in_hand_is_not_taken_for_one_that_a_crash_left(app, ann, upload):
+    image_id = upload(ann)
+    moved = []
+
+    def script(picture):
+        with app.app_context():
+            moved.append(services(app).detections.recover())
+        return ()
+
+    services(app).detections.engine.script = script
+    ann.post(f"/detect/{image_id}")
+    assert moved == [0]
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+def test_while_the_engine_cannot_work_pictures_stay_queued(app, ann, upload):
+    engine = services(app).detections.engine
+    well = engine.state
+    engine.state = replace(well, trouble="The device cuda stopped working.")
+    image_id = upload(ann)
+    assert state(app, image_id).status is ImageStatus.QUEUED
+    with app.app_context():
+        assert services(app).detections.next_queued() is None
+    engine.state = well
+    with app.app_context():
+        assert services(app).detections.next_queued() == image_id
+        services(app).detections.run(image_id)
+    assert state(app, image_id).status is ImageStatus.DONE

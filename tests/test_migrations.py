@@ -50,7 +50,7 @@ def _tables() -> set[str]:
 def test_up_down_and_up_again(empty):
     upgrade()
     full = _tables()
-    assert {"users", "images", "detections", "tags", "image_tags"} <= full
+    assert {"users", "images", "results", "detections", "tags", "image_tags"} <= full
     downgrade(revision="base")
     assert _tables() == {"alembic_version"}
     upgrade()
@@ -85,6 +85,35 @@ def test_the_application_works_on_a_migrated_database(empty):
         assert client.get(f"/crud/{listing}").status_code == 200
     assert client.post(page.replace("/images/", "/images/delete/")).status_code == 303
     assert client.get(page).status_code == 404
+
+
+def test_earlier_boxes_are_the_result_of_their_model_and_a_way_back_keeps_the_present(empty):
+    def rows(statement: str) -> list[tuple]:
+        with db.engine.begin() as connection:
+            result = connection.execute(sa.text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    upgrade(revision="3c92702631f4")
+    rows(
+        "INSERT INTO users (id, username, folded, email, password, active, fs_uniquifier, role,"
+        " threshold, created_at) VALUES (1, 'a', 'a', 'a@b.c', 'x', true, 'k', 'user', 0.5,"
+        " '2026-01-01 00:00:00')"
+    )
+    rows(
+        "INSERT INTO images (id, owner_id, title, key, extension, media_type, sha256, bytes, width,"
+        " height, status, attempts, model, duration_ms, created_at, detected_at) VALUES"
+        " (1, 1, 't', 'k1', 'jpg', 'image/jpeg', 's1', 9, 9, 9, 'done', 1, 'old.model', 7,"
+        " '2026-01-01 00:00:00', '2026-01-02 00:00:00'),"
+        " (2, 1, 't', 'k2', 'jpg', 'image/jpeg', 's2', 9, 9, 9, 'queued', 0, NULL, NULL,"
+        " '2026-01-01 00:00:00', NULL)"
+    )
+    box = "INSERT INTO detections (image_id, label, score, x1, y1, x2, y2, model) VALUES "
+    rows(f"{box} (1, 'dog', 0.5, 0, 0, 1, 1, 'old.model')")
+    upgrade()
+    assert rows("SELECT image_id, model, duration_ms FROM results") == [(1, "old.model", 7)]
+    rows(f"{box} (1, 'cat', 0.5, 0, 0, 1, 1, 'new.model')")
+    downgrade(revision="3c92702631f4")
+    assert rows("SELECT label FROM detections") == [("dog",)]
 
 
 def test_the_database_refuses_what_the_models_forbid(empty):

@@ -15,10 +15,12 @@ OWNED = {
     ("GET", "/images/{id}/card"): 200,
     ("GET", "/images/{id}/boxes.json"): 200,
     ("GET", "/images/{id}/annotated"): 200,
+    ("GET", "/images/{id}/compare"): 200,
     ("GET", "/images/delete/{id}"): 200,
     ("GET", "/images/{original}"): 200,
     ("GET", "/images/{display}"): 200,
     ("GET", "/images/{thumbnail}"): 200,
+    ("POST", "/images/{id}/result"): 303,
     ("POST", "/detect/{id}"): 303,
     ("POST", "/images/{id}/tags"): 303,
     ("POST", "/images/{id}/tags/{tag}/delete"): 303,
@@ -31,6 +33,9 @@ OPEN = {
     "/auth/confirm/<token>",
     "/auth/change-email/<token>",
 }
+
+
+FIELDS = {"tags": {"name": "tag"}, "result": {"model": "fake.test"}}
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def names(app, ann, upload):
 @pytest.mark.parametrize(("method", "path"), OWNED)
 def test_a_picture_exists_for_its_owner_alone(app, ann, bob, admin, names, method, path):
     address = path.format(**names)
-    data = {"name": "tag"} if path.endswith("/tags") else None
+    data = FIELDS.get(path.rpartition("/")[2])
 
     def status(client):
         return client.open(address, method=method, data=data).status_code

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -16,39 +15,39 @@ from pathlib import Path
 import pytest
 
 from apps.config import ROOT
+from tests.broker import free_port
 from tests.conftest import picture_bytes
 from tests.visitor import Visitor
 
 PATIENCE = 120  # seconds
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
-def start(tmp_path) -> Iterator[Callable[[], tuple[subprocess.Popen, str]]]:
-    """start() -> a script/server that says it is ready, and its address; one instance folder."""
-    port, processes = free_port(), []
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
-    environment |= {
+def environment(tmp_path) -> dict[str, str]:
+    """What the scripts see: one instance folder, one free port."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
+    return kept | {
         "VENV": sys.prefix,
         "HOST": "127.0.0.1",
-        "PORT": str(port),
+        "PORT": str(free_port()),
         "SIGHTBOX_INSTANCE_PATH": str(tmp_path / "instance"),
         "SIGHTBOX_RATELIMIT_ENABLED": "false",
         "SIGHTBOX_MODEL_DOWNLOADS": "false",
     }
 
-    def start() -> tuple[subprocess.Popen, str]:
+
+@pytest.fixture
+def start(environment) -> Iterator[Callable[..., tuple[subprocess.Popen, str]]]:
+    """start(script="script/server", KEY="value") -> the process, and the server's address."""
+    processes = []
+
+    def start(script: str = "script/server", **settings: str) -> tuple[subprocess.Popen, str]:
         process = subprocess.Popen(
-            ["script/server"], cwd=ROOT, env=environment, text=True, start_new_session=True,
+            [script], cwd=ROOT, env=environment | settings, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         processes.append(process)
-        return process, f"http://127.0.0.1:{port}"
+        return process, f"http://127.0.0.1:{environment['PORT']}"
 
     yield start
     for process in processes:
@@ -146,10 +145,68 @@ def test_missing_settings_stop_the_start_with_their_names(tmp_path):
     assert re.search(r"Set SIGHTBOX_SECRET_KEY, SIGHTBOX_SQLALCHEMY_DATABASE_URI", done.stderr)
 
 
-@pytest.mark.parametrize("script", ["script/server", "script/test", ".ci/run"])
+@pytest.mark.parametrize("script", ["script/server", "script/worker", "script/test", ".ci/run"])
 def test_the_scripts_are_executable_and_sound(script):
     assert os.access(ROOT / script, os.X_OK)
     subprocess.run(["bash", "-n", script], cwd=ROOT, check=True)
+
+
+# -- script/worker -------------------------------------------------------------------------
+
+
+def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def test_a_worker_says_what_stops_its_start(environment):
+    done = run(environment, "script/worker")
+    assert done.returncode == 2
+    assert "The database is not up to date" in done.stderr
+    assert "python -m apps" in done.stderr
+    assert run(environment, sys.executable, "-m", "apps").returncode == 0
+    done = run(environment, "script/worker")
+    assert done.returncode != 0
+    assert "set SIGHTBOX_QUEUE=celery" in done.stderr
+    done = run(environment | {"SIGHTBOX_QUEUE": "celery"}, "script/worker")
+    assert done.returncode == 2
+    assert "SIGHTBOX_CELERY_BROKER_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_does_not_answer_stops_the_start(environment):
+    uri = f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none"
+    away = environment | {"SIGHTBOX_SQLALCHEMY_DATABASE_URI": uri}
+    done = run(away, "script/worker")
+    assert done.returncode == 2
+    assert "The database does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.redis
+def test_a_server_and_a_worker_share_one_machine(start, broker):
+    """Both scripts on SQLite: the server takes the picture, the worker detects it."""
+    celery = {"SIGHTBOX_QUEUE": "celery", "SIGHTBOX_CELERY_BROKER_URL": broker.url}
+    server, address = start(**celery)
+    wait_until_ready(server)
+    worker, _ = start("script/worker", **celery)
+    visitor = Visitor(address)
+    visitor.sign_up("ann")
+    [result] = visitor.upload(picture_bytes((400, 300)))
+    query = f"/images/status?id={result['id']}"
+    deadline = time.monotonic() + PATIENCE
+    while visitor.get_json(query)["waiting"] and time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(0.2)
+    assert set(visitor.get_json(query)["statuses"].values()) == {"done"}
+    assert any("libtorch" in line for line in _memory_maps(worker.pid))
+    assert not any("libtorch" in line for line in _memory_maps(server.pid))
+    for process in (worker, server):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout is not None
+        assert "Traceback" not in process.stdout.read()
 
 
 def test_plain_flask_finds_the_application_through_the_env_file(tmp_path):

@@ -1,12 +1,13 @@
-"""Commands: ``flask users …``, ``flask detect …``, ``flask models …``."""
+"""Commands: ``flask users …``, ``flask detect …``, ``flask models …``, ``flask workers …``."""
 
 from flask import Flask
 
 from apps.cli.detect import detect
 from apps.cli.models import models
 from apps.cli.users import users
+from apps.cli.workers import workers
 
-__all__ = ["detect", "init_app", "models", "users"]
+__all__ = ["detect", "init_app", "models", "users", "workers"]
 
 
 def init_app(app: Flask) -> None:
@@ -14,3 +15,4 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(users)
     app.cli.add_command(detect)
     app.cli.add_command(models)
+    app.cli.add_command(workers)

@@ -8,6 +8,7 @@ from flask.cli import AppGroup
 from apps.container import services
 from apps.errors import AppError
 from apps.vision.decode import decode
+from apps.vision.prepare import DETAIL_SIDE
 
 detect = AppGroup("detect", help="Run the detector on files.")
 
@@ -19,7 +20,8 @@ def files(paths: tuple[Path, ...], threshold: float) -> None:
     """Print label, score and corners (pixels) of every box in PATHS, tab-separated."""
     for path in paths:
         try:
-            found = services().detections.engine.detect(decode(path.read_bytes()).picture)
+            decoded = decode(path.read_bytes(), side=DETAIL_SIDE)
+            found = services().detections.engine.detect(decoded.picture, size=decoded.size)
         except AppError as error:
             raise click.ClickException(f"{path}: {error}") from error
         for box in found.boxes:

@@ -60,7 +60,15 @@ def image_edit(image_id: int) -> ResponseReturnValue:
     if accepted(form, lambda: _save(image_id, form)):
         flash(gettext("Saved."), "success")
         return redirect(url_for("crud.image_edit", image_id=image_id), 303)
-    return render_template("crud/image.html", form=form, image=image), status_of(form)
+    results = services().results
+    page = render_template(
+        "crud/image.html",
+        form=form,
+        image=image,
+        others=[other for other in results.kept(image_id) if other.model != image.model],
+        box_counts=results.counts(image_id),
+    )
+    return page, status_of(form)
 
 
 def _save(image_id: int, form: ImageForm) -> None:

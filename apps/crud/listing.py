@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import request, url_for
 
-from apps.web import MAX_ID
+from apps.web import row_ids
 
 MAX_SEARCH = 100  # characters
 MAX_CHOSEN = 1000  # rows of one bulk action; a page has far fewer, and SQL has limits
@@ -73,6 +73,4 @@ def read_listing(
 
 def chosen_ids() -> list[int]:
     """The rows that the posted form names as ``ids``; what is no id is left out."""
-    texts = request.form.getlist("ids")[:MAX_CHOSEN]
-    numbers = {int(text) for text in texts if text.isdecimal() and len(text) <= len(str(MAX_ID))}
-    return sorted(number for number in numbers if number <= MAX_ID)
+    return row_ids(request.form.getlist("ids")[:MAX_CHOSEN])

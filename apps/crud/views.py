@@ -1,6 +1,6 @@
-"""Administration of users, images, tags and models: importing them registers their pages."""
+"""Administration, part by part: importing the modules registers their pages."""
 
-from apps.crud import images, models_page, own_models, tags, users
+from apps.crud import images, models_page, own_models, status, tags, users
 from apps.crud.blueprint import bp
 
-__all__ = ["bp", "images", "models_page", "own_models", "tags", "users"]
+__all__ = ["bp", "images", "models_page", "own_models", "status", "tags", "users"]

@@ -1,13 +1,14 @@
 """Results as plain data: what the JSON answers and the drawings are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask import url_for
 
 from apps.i18n import error_text
-from apps.models import Image
+from apps.models import Detection, Image, Result
 from apps.services.images import Outcome
+from apps.vision.masks import segmentation
 from apps.vision.types import Box
 
 
@@ -20,17 +21,19 @@ def threshold_of(args: Mapping[str, str], default: float) -> float:
     return min(max(value, 0.0), 1.0) if value == value else default  # NaN is not itself
 
 
-def boxes_of(image: Image, threshold: float) -> list[Box]:
-    """The stored boxes of ``image`` at and above ``threshold``."""
+def boxes_of(detections: Iterable[Detection], threshold: float = 0.0) -> list[Box]:
+    """Those of the stored boxes at and above ``threshold``."""
     return [
-        Box(found.label, found.score, found.x1, found.y1, found.x2, found.y2)
-        for found in image.detections
+        Box(found.label, found.score, found.x1, found.y1, found.x2, found.y2, found.mask)
+        for found in detections
         if found.score >= threshold
     ]
 
 
-def picture_json(image: Image, threshold: float) -> dict[str, Any]:
-    """One picture with its boxes; corners in pixels of the upright picture."""
+def picture_json(
+    image: Image, result: Result | None, boxes: Iterable[Box], threshold: float
+) -> dict[str, Any]:
+    """One picture with the boxes of one result; corners in pixels of the upright picture."""
     return {
         "id": image.id,
         "file": image.title,
@@ -38,24 +41,28 @@ def picture_json(image: Image, threshold: float) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
         "status": image.status.value,
-        "model": image.model,
-        "duration_ms": image.duration_ms,
-        "detected_at": image.detected_at.isoformat() if image.detected_at else None,
+        "model": result.model if result else None,
+        "duration_ms": result.duration_ms if result else None,
+        "detected_at": result.detected_at.isoformat() if result else None,
         "threshold": threshold,
         "tags": [link.tag.name for link in image.tag_links if link.source != "removed"],
-        "boxes": [
-            {
-                "label": found.label,
-                "score": round(found.score, 4),
-                "x1": round(found.x1, 2),
-                "y1": round(found.y1, 2),
-                "x2": round(found.x2, 2),
-                "y2": round(found.y2, 2),
-            }
-            for found in image.detections
-            if found.score >= threshold
-        ],
+        "boxes": [_box_json(box, (image.width, image.height)) for box in boxes],
     }
+
+
+def _box_json(box: Box, size: tuple[int, int]) -> dict[str, Any]:
+    """One box; of a model with masks also its mask, as COCO writes it."""
+    found: dict[str, Any] = {
+        "label": box.label,
+        "score": round(box.score, 4),
+        "x1": round(box.x1, 2),
+        "y1": round(box.y1, 2),
+        "x2": round(box.x2, 2),
+        "y2": round(box.y2, 2),
+    }
+    if box.mask is not None:
+        found["segmentation"] = segmentation(box.mask, size)
+    return found
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

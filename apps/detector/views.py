@@ -3,7 +3,6 @@
 import io
 
 from flask import (
-    Blueprint,
     Response,
     current_app,
     flash,
@@ -19,18 +18,21 @@ from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
+from apps.detector import compare, selection
+from apps.detector.blueprint import bp
 from apps.detector.forms import PlainForm, TagForm, UploadForm
 from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
 from apps.errors import AppError
 from apps.files import send_stored
 from apps.i18n import error_text
-from apps.models import Image
+from apps.models import Image, Result
 from apps.services.images import Outcome
 from apps.vision.draw import annotated_jpeg
-from apps.web import MAX_ID, paginate, wants_json
+from apps.vision.types import Box
+from apps.web import paginate, row_ids, wants_json
 
 MAX_SEARCH = 100  # characters
-bp = Blueprint("detector", __name__, template_folder="templates")
+__all__ = ["bp", "compare", "selection"]  # importing the two registers their pages
 
 
 # -- gallery -------------------------------------------------------------------------------
@@ -52,13 +54,15 @@ def search() -> ResponseReturnValue:
 def _gallery(tag: str = "") -> ResponseReturnValue:
     user_id = current_user.id
     query = services().images.gallery_query(user_id, tag)
+    models = services().models.all()
     return render_template(
         "detector/index.html",
         page=paginate(query, current_app.config["GALLERY_PAGE_SIZE"]),
         search=tag,
         chips=services().tags.counts(user_id),
         waiting=services().images.waiting(user_id),
-        detector=services().models.current(),
+        detector=next(model.spec for model in models if model.in_use),
+        ready_models=[model.spec for model in models if model.ready],
         form=UploadForm(),
     )
 
@@ -67,8 +71,7 @@ def _gallery(tag: str = "") -> ResponseReturnValue:
 @login_required
 def statuses() -> ResponseReturnValue:
     """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
-    texts = request.args.getlist("id")[:200]
-    ids = [int(text) for text in texts if text.isdecimal() and int(text[:11]) <= MAX_ID]
+    ids = row_ids(request.args.getlist("id")[:200])
     found = services().images.statuses(current_user.id, ids)
     waiting = services().images.waiting(current_user.id)
     return jsonify(
@@ -129,7 +132,7 @@ def _upload_answer(form: UploadForm, outcomes: list[Outcome]) -> ResponseReturnV
 @bp.get("/images/<int:image_id>")
 @login_required
 def show(image_id: int) -> ResponseReturnValue:
-    image = services().images.get_owned(current_user.id, image_id)
+    image = services().images.get_owned(current_user.id, image_id, boxes=True)
     newer, older = services().images.neighbours(image)
     return render_template(
         "detector/show.html",
@@ -145,7 +148,7 @@ def show(image_id: int) -> ResponseReturnValue:
 @login_required
 def result(image_id: int) -> ResponseReturnValue:
     """The part of the page that its script asks for again while the picture is waiting."""
-    image = services().images.get_owned(current_user.id, image_id)
+    image = services().images.get_owned(current_user.id, image_id, boxes=True)
     return render_template("detector/_result.html", tag_form=TagForm(), **_result_context(image))
 
 
@@ -155,6 +158,9 @@ def _result_context(image: Image) -> dict[str, object]:
         "image": image,
         "threshold": threshold,
         "shown": [box for box in image.detections if box.score >= threshold],
+        "others": [
+            other for other in services().results.kept(image.id) if other.model != image.model
+        ],
         "ready_models": services().models.ready(),
     }
 
@@ -181,7 +187,8 @@ def delete(image_id: int) -> ResponseReturnValue:
     image = services().images.get_owned(current_user.id, image_id)
     form = PlainForm()
     if not form.validate_on_submit():
-        return render_template("detector/delete.html", image=image, form=form)
+        boxes = sum(services().results.counts(image_id).values())  # of every model
+        return render_template("detector/delete.html", image=image, boxes=boxes, form=form)
     title = image.title
     services().images.delete_owned(current_user.id, image_id)
     flash(gettext("“%(title)s” is deleted.", title=title), "success")
@@ -225,18 +232,32 @@ def file(filename: str) -> ResponseReturnValue:
 def annotated(image_id: int) -> ResponseReturnValue:
     """The picture with the boxes at and above the threshold drawn in, as JPEG."""
     image = services().images.get_owned(current_user.id, image_id)
-    threshold = threshold_of(request.args, current_user.threshold)
+    _, found = _asked_result(image, threshold_of(request.args, current_user.threshold))
     data = services().images.read_original(image)
-    return _download(image, annotated_jpeg(data, boxes_of(image, threshold)), "jpg")
+    return _download(image, annotated_jpeg(data, found), "jpg")
 
 
 @bp.get("/images/<int:image_id>/boxes.json")
 @login_required
 def boxes(image_id: int) -> ResponseReturnValue:
-    """Every stored box as JSON; ``?threshold=0.5`` keeps those at and above it."""
+    """Every box of a result as JSON; ``?threshold=0.5`` keeps those at and above it."""
     image = services().images.get_owned(current_user.id, image_id)
-    found = picture_json(image, threshold_of(request.args, 0.0))
+    threshold = threshold_of(request.args, 0.0)
+    found = picture_json(image, *_asked_result(image, threshold), threshold)
     return _download(image, current_app.json.dumps(found, indent=2).encode(), "json")
+
+
+def _asked_result(image: Image, threshold: float) -> tuple[Result | None, list[Box]]:
+    """The result of ``?model=``, by default the present one, and its boxes.
+
+    Raises:
+        NotFound: that model has not looked at the picture.
+    """
+    model = request.args.get("model") or image.model
+    if model is None:
+        return None, []
+    result = services().results.find(image.id, model)
+    return result, boxes_of(services().results.boxes(image.id, model), threshold)
 
 
 def _download(image: Image, data: bytes, extension: str) -> Response:

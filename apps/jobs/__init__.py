@@ -1,14 +1,16 @@
 """When and where work happens. The rows are the queue; what is here only wakes somebody up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 Run = Callable[[int], None]  # does the job of one row; doing it twice does nothing more
-Next = Callable[[], int | None]  # the oldest waiting row, if any
+Next = Callable[[Collection[int]], int | None]  # the oldest waiting row but for these, if any
 
 
 class Queue(Protocol):
     """A way to have a job done soon."""
+
+    works_here: bool  # whether this process does the jobs
 
     def enqueue(self, job_id: int) -> None:
         """Say that the committed row ``job_id`` waits. Losing this call loses nothing."""

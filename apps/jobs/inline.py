@@ -6,6 +6,8 @@ from apps.jobs import Run
 class InlineQueue:
     """Runs each job where it is enqueued."""
 
+    works_here = True
+
     def __init__(self, run: Run) -> None:
         self._run = run
 

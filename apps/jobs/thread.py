@@ -1,25 +1,34 @@
-"""Jobs done by one thread of this process: the default, with nothing to install."""
+"""Jobs done by threads of this process: the default, with nothing to install."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from apps.jobs import Next, Run
+from apps.jobs.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
 
 
 class ThreadQueue:
-    """Works through the waiting rows, oldest first, in one daemon thread.
+    """Works through the waiting rows, oldest first, in daemon threads.
+
+    Several threads keep a detector busy: one unpacks a picture while another's is looked at, and
+    pictures that are ready together share a batch.
 
     Args:
         run: does one job.
-        next_job: finds the oldest waiting row.
-        recover: called before it looks for jobs, for rows that a crash left behind.
+        next_job: finds the oldest waiting row that is not in hand.
+        recover: called before the first thread looks for jobs, for rows that a crash left behind.
         context: entered around each of the three (an application context).
         poll: seconds after which it looks again without having been woken.
+        threads: jobs at the same time.
+        heartbeat: tells other processes that this one is at work.
     """
+
+    works_here = True
 
     def __init__(
         self,
@@ -28,16 +37,22 @@ class ThreadQueue:
         recover: Callable[[], object],
         context: Callable[[], AbstractContextManager[object]],
         poll: float,
+        threads: int = 1,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._run = run
         self._next_job = next_job
         self._recover = recover
         self._context = context
         self._poll = poll
+        self._count = threads
+        self._heartbeat = heartbeat
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._choosing = threading.Lock()
+        self._in_hand: set[int] = set()
+        self._threads: list[threading.Thread] = []
 
     def enqueue(self, job_id: int) -> None:
         self.start()
@@ -45,22 +60,35 @@ class ThreadQueue:
 
     def start(self) -> None:
         with self._starting:
-            if self._thread is None and not self._stopping.is_set():
-                self._thread = threading.Thread(target=self._loop, name="detector", daemon=True)
-                self._thread.start()
+            if self._threads or self._stopping.is_set():
+                return
+            self._threads = [
+                threading.Thread(
+                    target=self._loop, args=(number == 0,), name=f"detector-{number}", daemon=True
+                )
+                for number in range(self._count)
+            ]
+            for thread in self._threads:
+                thread.start()
+            if self._heartbeat is not None:
+                self._heartbeat.start()
 
     def stop(self, timeout: float) -> None:
         self._stopping.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
-    def _loop(self) -> None:
+    def _loop(self, first: bool) -> None:
         while not self._stopping.is_set():
             self._wake.clear()  # before looking, so that a wake-up while looking is not lost
             try:
                 with self._context():
-                    self._recover()
+                    if first:
+                        self._recover()
                     while not self._stopping.is_set() and self._work_once():
                         pass
             except Exception:  # the database may be away for a moment; the thread must live on
@@ -70,8 +98,14 @@ class ThreadQueue:
             self._wake.wait(self._poll)
 
     def _work_once(self) -> bool:
-        job_id = self._next_job()
-        if job_id is None:
-            return False
-        self._run(job_id)
+        with self._choosing:
+            job_id = self._next_job(frozenset(self._in_hand))
+            if job_id is None:
+                return False
+            self._in_hand.add(job_id)
+        self._wake.set()  # there may be more, and the others sleep
+        try:
+            self._run(job_id)
+        finally:
+            self._in_hand.discard(job_id)
         return True

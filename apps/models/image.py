@@ -6,11 +6,19 @@ import enum
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from apps.extensions import Model
-from apps.models.types import UTCDateTime, created, pk, word_enum
+from apps.models.types import UTCDateTime, created, pk, utcnow, word_enum
 
 if TYPE_CHECKING:
     from apps.models.tag import ImageTag, Tag
@@ -25,7 +33,10 @@ class ImageStatus(enum.StrEnum):
 
     @property
     def settled(self) -> bool:
-        return self in (ImageStatus.DONE, ImageStatus.FAILED)
+        return self in SETTLED
+
+
+SETTLED = (ImageStatus.DONE, ImageStatus.FAILED)
 
 
 class Image(Model):
@@ -38,6 +49,8 @@ class Image(Model):
         UniqueConstraint("owner_id", "sha256"),
         Index(None, "owner_id", "created_at", "id"),
         Index(None, "status", "created_at"),
+        Index(None, "status", "queued_at"),
+        Index(None, "status", "claimed_at"),
     )
 
     id: Mapped[pk]
@@ -55,22 +68,24 @@ class Image(Model):
     )
     error: Mapped[str | None] = mapped_column(String(300))  # English message id
     attempts: Mapped[int] = mapped_column(default=0)  # how often it was claimed since queued
-    claimed_by: Mapped[str | None] = mapped_column(String(120))  # services.detections.worker_name()
+    claimed_by: Mapped[str | None] = mapped_column(String(120))  # services.workers.worker_name()
     claimed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     wanted_model: Mapped[str | None] = mapped_column(String(80))  # None: the default one
-    model: Mapped[str | None] = mapped_column(String(80))  # made the present boxes
-    duration_ms: Mapped[int | None]  # of that detection, decoding included
+    # The present result, which is what pages show, count, tag and export; see Result.
+    model: Mapped[str | None] = mapped_column(String(80))
+    duration_ms: Mapped[int | None]
     created_at: Mapped[created]
-    detected_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    queued_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=utcnow)  # last time
+    detected_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
 
     # lazy="raise": a page that forgets to ask for a collection fails in a test instead of
     # sending one query for each picture.
     owner: Mapped[User] = relationship(back_populates="images", lazy="raise")
-    detections: Mapped[list[Detection]] = relationship(
-        back_populates="image",
-        cascade="all, delete-orphan",
-        passive_deletes=True,
+    detections: Mapped[list[Detection]] = relationship(  # of the present result alone
+        primaryjoin="and_(Image.id == foreign(Detection.image_id), "
+        "Image.model == foreign(Detection.model))",
         order_by="Detection.score.desc(), Detection.id",
+        viewonly=True,
         lazy="raise",
     )
     tag_links: Mapped[list[ImageTag]] = relationship(
@@ -117,6 +132,22 @@ class Image(Model):
         return f"{self.key}-thumbnail.webp"
 
 
+class Result(Model):
+    """That one model has looked at one picture: the latest time, also if it found nothing.
+
+    Its boxes are the rows of Detection with the same picture and model.
+    """
+
+    __tablename__ = "results"
+
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True
+    )
+    model: Mapped[str] = mapped_column(String(80), primary_key=True)
+    detected_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    duration_ms: Mapped[int | None]  # decoding included
+
+
 class Detection(Model):
     """One box. Every box above the engine's floor is kept, so the slider needs no inference."""
 
@@ -124,10 +155,11 @@ class Detection(Model):
     __table_args__ = (
         CheckConstraint("score BETWEEN 0 AND 1", name="score_range"),
         CheckConstraint("x1 < x2 AND y1 < y2", name="box_order"),
+        Index(None, "image_id", "model"),
     )
 
     id: Mapped[pk]
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(String(60), index=True)
     score: Mapped[float]
     x1: Mapped[float]  # pixels of the upright picture
@@ -135,8 +167,8 @@ class Detection(Model):
     x2: Mapped[float]
     y2: Mapped[float]
     model: Mapped[str] = mapped_column(String(80))
-
-    image: Mapped[Image] = relationship(back_populates="detections", lazy="raise")
+    # COCO RLE at the picture's size, see vision.masks: some kilobytes, read where it is drawn.
+    mask: Mapped[str | None] = mapped_column(Text, deferred=True, deferred_raiseload=True)
 
     @property
     def area(self) -> float:

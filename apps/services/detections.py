@@ -1,33 +1,42 @@
 """From a waiting row to stored boxes and tags."""
 
 import logging
-import os
-import socket
 import time
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, Conflict, DetectionError
+from apps.errors import N_, AppError, Conflict, DetectionError, InvalidInput
 from apps.jobs import Queue
-from apps.models import Detection, Image, ImageStatus, User, utcnow
+from apps.models import SETTLED, Image, ImageStatus, utcnow
 from apps.services.models import ModelService
 from apps.services.pictures import require_picture
+from apps.services.results import store_result
 from apps.services.tags import TagService
+from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
 from apps.vision.decode import decode
+from apps.vision.prepare import DETAIL_SIDE
 from apps.vision.types import Detections, Engine
 
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-STUCK_AFTER = timedelta(minutes=30)  # no detection takes that long; its worker is gone
+RETRY_LIMIT = 1000  # failed pictures that one request queues again
+QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
+MAX_AT_ONCE = 1000  # pictures of one request to detect again
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
+
+# Told of each try: model, "done", "lost", "refused" or "crashed", and its seconds.
+Observer = Callable[[str, str, float], None]
+
+
+def _unobserved(_model: str, _result: str, _seconds: float) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,16 @@ class Claim:
     image_id: int
     attempt: int
     storage_key: str
-    owner_id: int
     model: str  # name in the registry, or "auto"
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What became of a request for many pictures, in numbers."""
+
+    queued: int
+    waiting: int  # left alone, because they wait or are being looked at already
+    missing: int  # gone, or somebody else's
 
 
 @dataclass(frozen=True)
@@ -48,47 +65,98 @@ class DetectionService:
     engine: Engine
     tags: TagService
     models: ModelService
+    workers: WorkerService
+    observe: Observer = _unobserved
+    busy: list[int] = field(default_factory=list)  # what threads of this process run just now
 
     def run(self, image_id: int) -> None:
-        """Detect one queued picture. Again, or from two workers at once, does nothing more."""
-        claim = self._claim(image_id)
-        if claim is None:
+        """Detect one queued picture. Again, or from two workers at once, does nothing more.
+
+        While the engine cannot work the picture stays queued, for another worker or a later one.
+        """
+        if self.engine.status().trouble is not None:
             return
+        self.busy.append(image_id)  # a list: two threads may try the same picture
+        try:
+            if claim := self._claim(image_id):
+                self._work(claim)
+        finally:
+            self.busy.remove(image_id)
+
+    def _work(self, claim: Claim) -> None:
+        image_id = claim.image_id
         started = time.perf_counter()
+        model, result = claim.model, "crashed"
         try:
             found = self._detect(claim)
-            self._record(claim, found, round((time.perf_counter() - started) * 1000))
+            model = found.model
+            kept = self._record(claim, found, round((time.perf_counter() - started) * 1000))
+            result = "done" if kept else "lost"
         except AppError as error:  # its text says why, and trying again cannot help
+            result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
             self._fail(claim, str(error))
         except Exception:
             logger.exception("detection failed image_id=%d attempt=%d", image_id, claim.attempt)
             self._fail_or_retry(claim)
+        finally:
+            self.observe(model, result, time.perf_counter() - started)
 
-    def next_queued(self) -> int | None:
-        """The oldest waiting picture; ``run`` settles who gets it."""
+    def warm(self) -> None:
+        """Load the default model now, so that the first picture need not wait for it."""
+        default = self.models.default()
+        self.session.commit()
+        try:
+            logger.info("warm model=%s", self.engine.warm(default))
+        except AppError as error:
+            logger.warning("not warm reason=%s", error)
+
+    def next_queued(self, but: Collection[int] = ()) -> int | None:
+        """The oldest waiting picture except ``but``; ``run`` settles who gets it.
+
+        None while the engine cannot work.
+        """
+        if self.engine.status().trouble is not None:
+            return None
+        return next(iter(self.queued(1, but)), None)
+
+    def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
+        """The waiting pictures except ``but``, oldest first, at most ``limit``."""
         query = (
             select(Image.id)
-            .where(Image.status == ImageStatus.QUEUED)
+            .where(Image.status == ImageStatus.QUEUED, Image.id.not_in(but))
             .order_by(Image.created_at, Image.id)
-            .limit(1)
+            .limit(limit)
         )
+        found = self.session.scalars(query).all()
+        self.session.commit()
+        return list(found)
+
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        query = select(func.count()).where(Image.status == ImageStatus.QUEUED)
         found = self.session.scalar(query)
         self.session.commit()
-        return found
+        return found or 0
 
     def recover(self) -> int:
-        """Queue again what a stopped process of this machine left running, and what is stuck.
+        """Queue again what a worker that is gone left running, and what is stuck.
 
-        A picture that took its process down three times fails for good. Returns how many rows
-        were moved.
+        Also what this process claimed and no longer works on: its end could not be written. Any
+        thread may call it at any time. A picture that took its process down three times fails for
+        good. Returns how many rows were moved.
         """
         running = Image.status == ImageStatus.RUNNING
         rows = self.session.execute(
             select(Image.id, Image.claimed_by, Image.claimed_at, Image.attempts).where(running)
         ).all()
-        local = self.session.get_bind().dialect.name == "sqlite"
-        left = [r for r in rows if _abandoned(r.claimed_by, r.claimed_at, one_host=local)]
+        abandoned = self.workers.abandoned((row.claimed_by, row.claimed_at) for row in rows)
+        me = worker_name()
+        left = [
+            row
+            for row, gone in zip(rows, abandoned, strict=True)
+            if gone or (row.claimed_by == me and row.id not in self.busy)
+        ]
         for row in left:
             again = row.attempts < MAX_ATTEMPTS
             self.session.execute(
@@ -120,15 +188,13 @@ class DetectionService:
                 claimed_at=utcnow(),
                 error=None,
             )
-            .returning(
-                Image.attempts, Image.key, Image.extension, Image.owner_id, Image.wanted_model
-            )
+            .returning(Image.attempts, Image.key, Image.extension, Image.wanted_model)
         ).one_or_none()
         self.session.commit()
         if row is None:
             return None
         key = f"original/{row.key}.{row.extension}"
-        return Claim(image_id, row.attempts, key, row.owner_id, row.wanted_model or default)
+        return Claim(image_id, row.attempts, key, row.wanted_model or default)
 
     def _detect(self, claim: Claim) -> Detections:
         try:
@@ -136,38 +202,24 @@ class DetectionService:
                 data = file.read()
         except FileNotFoundError as error:
             raise DetectionError(LOST) from error
-        return self.engine.detect(decode(data).picture, claim.model)
+        decoded = decode(data, side=DETAIL_SIDE)
+        return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
 
-    def _record(self, claim: Claim, found: Detections, duration_ms: int) -> None:
-        """Boxes, tags and status in one commit; nothing if the claim was lost meanwhile."""
+    def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
+        """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
+        now = utcnow()
         if not self._settle(
             claim,
             status=ImageStatus.DONE,
             model=found.model,
             duration_ms=duration_ms,
-            detected_at=utcnow(),
+            detected_at=now,
         ):
-            return
-        self.session.execute(delete(Detection).where(Detection.image_id == claim.image_id))
-        rows = [
-            {
-                "image_id": claim.image_id,
-                "label": box.label,
-                "score": box.score,
-                "x1": box.x1,
-                "y1": box.y1,
-                "x2": box.x2,
-                "y2": box.y2,
-                "model": found.model,
-            }
-            for box in found.boxes
-        ]
-        if rows:
-            self.session.execute(insert(Detection), rows)
-        threshold = self.session.scalar(select(User.threshold).where(User.id == claim.owner_id))
-        sure = {box.label for box in found.boxes if box.score >= (threshold or 0.0)}
-        self.tags.set_model_tags(claim.image_id, sure)
+            return False
+        store_result(self.session, claim.image_id, found, now, duration_ms)
+        self.tags.follow_result(claim.image_id)
         self.session.commit()
+        return True
 
     def _fail(self, claim: Claim, reason: str) -> None:
         self._settle(claim, status=ImageStatus.FAILED, error=reason[:300])
@@ -222,60 +274,59 @@ class DetectionRequests:
         require_picture(self.session, image_id, owner_id)
         if model is not None:
             self.models.require_ready(model)
-        changed = self.session.scalar(
-            update(Image)
-            .where(
-                Image.id == image_id,
-                or_(Image.status == ImageStatus.DONE, Image.status == ImageStatus.FAILED),
-            )
-            .values(status=ImageStatus.QUEUED, attempts=0, error=None, wanted_model=model)
-            .returning(Image.id)
-        )
-        self.session.commit()
-        if changed is None:
+        if not self._queue(Image.id == image_id, model):
             raise Conflict(N_("This picture is being looked at already."))
-        self.queue.enqueue(image_id)
 
+    def again_many(
+        self, image_ids: Iterable[int], owner_id: int, model: str | None = None
+    ) -> Queued:
+        """Queue the settled ones of an owner's pictures once more; see ``again``.
 
-def worker_name() -> str:
-    """Who claims: "host:pid:birth". A later process with the same number has another birth."""
-    return f"{socket.gethostname()[:60]}:{os.getpid()}:{_birth(os.getpid())}"
+        Raises:
+            NotFound: no such model.
+            InvalidInput: its weights are not there, or more than MAX_AT_ONCE pictures.
+        """
+        ids = set(image_ids)
+        if len(ids) > MAX_AT_ONCE:
+            raise InvalidInput(
+                N_("Choose at most %(limit)s pictures at once; do the others afterwards."),
+                limit=MAX_AT_ONCE,
+            )
+        if model is not None:
+            self.models.require_ready(model)
+        mine = Image.id.in_(ids) & (Image.owner_id == owner_id)
+        there = self.session.scalar(select(func.count()).where(mine)) or 0
+        queued = len(self._queue(mine, model))
+        return Queued(queued, waiting=max(there - queued, 0), missing=len(ids) - there)
 
+    def _queue(self, which: ColumnElement[bool], model: str | None) -> Sequence[int]:
+        """Queue the settled pictures among ``which``, commit, wake a worker; their ids."""
+        ids = self.session.scalars(
+            update(Image)
+            .where(which, Image.status.in_(SETTLED))
+            .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
+            .returning(Image.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        self.session.commit()
+        for image_id in ids:
+            self.queue.enqueue(image_id)
+        return ids
 
-def _abandoned(claimed_by: str | None, claimed_at: datetime | None, *, one_host: bool) -> bool:
-    """Whether the worker of a running row is surely gone.
+    def again_failed(self, limit: int = RETRY_LIMIT) -> int:
+        """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.
 
-    A process asks between its jobs, so a row under its own name was left by a job whose end could
-    not be written.
-
-    Args:
-        one_host: whether no other machine can be at work (the database is a local file), so that
-            another host name is this machine's earlier one.
-    """
-    host, _, rest = (claimed_by or "").partition(":")
-    number, _, birth = rest.partition(":")
-    if not number.isdigit() or claimed_at is None or claimed_at < utcnow() - STUCK_AFTER:
-        return True
-    if host != socket.gethostname()[:60]:
-        return one_host
-    return int(number) == os.getpid() or _birth(int(number)) != birth
-
-
-def _birth(pid: int) -> str:
-    """When a process began, in this boot of this machine; empty when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    except OSError:  # gone, or a system without /proc
-        return "" if not _alive(pid) else "alive"
-    return f"{boot}-{stat.rpartition(')')[2].split()[19]}"  # field 22: start time in clock ticks
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        Returns how many.
+        """
+        failed = Image.status == ImageStatus.FAILED
+        newest = select(Image.id).where(failed).order_by(Image.claimed_at.desc()).limit(limit)
+        changed = self.session.scalars(
+            update(Image)
+            .where(failed, Image.id.in_(newest))
+            .values(**QUEUED_AGAIN, queued_at=utcnow())
+            .returning(Image.id)
+        ).all()
+        self.session.commit()
+        for image_id in changed:
+            self.queue.enqueue(image_id)
+        return len(changed)

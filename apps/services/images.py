@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,12 +13,18 @@ from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
 
 from apps.errors import N_, AppError, InvalidImage, NotFound
 from apps.jobs import Queue
-from apps.models import Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
+from apps.models import Detection, Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
 from apps.services.pictures import NO_PICTURE, require_picture
 from apps.storage import Storage
-from apps.vision.decode import Decoded, decode, derivatives, safe_title
+from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
 
 logger = logging.getLogger(__name__)
+
+Observer = Callable[[str], None]  # told of each file: "stored", or the code of its error
+
+
+def _unobserved(_result: str) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class ImageService:
     storage: Storage
     queue: Queue
     limits: Limits
+    observe: Observer = _unobserved
 
     # -- upload ----------------------------------------------------------------------------
 
@@ -82,12 +89,22 @@ class ImageService:
             InvalidImage: code ``not_a_picture``, ``truncated``, ``too_many_pixels``,
                 ``too_large``, ``over_quota`` or ``duplicate``.
         """
+        try:
+            image = self._keep(owner_id, name, stream)
+        except AppError as error:
+            self.observe(error.code)
+            raise
+        self.observe("stored")
+        self.queue.enqueue(image.id)
+        return image
+
+    def _keep(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
         data = self._read(stream)
         digest = hashlib.sha256(data).hexdigest()
         self._refuse_duplicate(owner_id, digest)
         self._refuse_over_quota(owner_id, len(data))
         self.session.commit()  # decoding is slow: no transaction stays open meanwhile
-        decoded = decode(data, self.limits.image_pixels)
+        decoded = decode(data, self.limits.image_pixels, DISPLAY_SIDE)
         image = Image(
             owner_id=owner_id,
             title=safe_title(name),
@@ -96,12 +113,11 @@ class ImageService:
             media_type=decoded.media_type,
             sha256=digest,
             bytes=len(data),
-            width=decoded.picture.width,
-            height=decoded.picture.height,
+            width=decoded.size[0],
+            height=decoded.size[1],
             status=ImageStatus.QUEUED,
         )
         self._store(image, data, decoded)
-        self.queue.enqueue(image.id)
         return image
 
     def _read(self, stream: BinaryIO) -> bytes:
@@ -163,13 +179,16 @@ class ImageService:
 
     # -- look up ---------------------------------------------------------------------------
 
-    def get_owned(self, owner_id: int, image_id: int) -> Image:
-        """A picture with its boxes and tags; another owner's is reported as missing.
+    def get_owned(self, owner_id: int, image_id: int, *, boxes: bool = False) -> Image:
+        """A picture with its tags; another owner's is reported as missing.
+
+        Args:
+            boxes: whether its present boxes and their masks are needed too.
 
         Raises:
             NotFound: no such picture of this owner.
         """
-        return self._one(Image.id == image_id, Image.owner_id == owner_id)
+        return self._one(Image.id == image_id, Image.owner_id == owner_id, boxes=boxes)
 
     def get(self, image_id: int) -> Image:
         """Any picture, with its owner: for administrators.
@@ -179,18 +198,19 @@ class ImageService:
         """
         return self._one(Image.id == image_id)
 
-    def _one(self, *where: ColumnElement[bool]) -> Image:
-        image = self.session.scalar(
+    def _one(self, *where: ColumnElement[bool], boxes: bool = False) -> Image:
+        query = (
             select(Image)
             .where(*where)
             .options(
-                selectinload(Image.detections),
                 selectinload(Image.tag_links).joinedload(ImageTag.tag),
                 selectinload(Image.tags),
                 joinedload(Image.owner),
             )
-            .execution_options(populate_existing=True)
         )
+        if boxes:
+            query = query.options(selectinload(Image.detections).undefer(Detection.mask))
+        image = self.session.scalar(query.execution_options(populate_existing=True))
         if image is None:
             raise NotFound(NO_PICTURE)
         return image

@@ -1,27 +1,23 @@
 """Which detectors there are, which one is in use, and where their weights are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
-from apps.models import DETECTOR, Image, ImageStatus, Setting
+from apps.models import DETECTOR, Image, ImageStatus, Result, Setting
+from apps.vision.devices import has_gpu
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
-    EMBEDDED_DEFAULT,
     DetectorSpec,
     Registry,
 )
 from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
-
-# What the NVIDIA driver puts there: asking torch would import it into the web process.
-NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -40,9 +36,9 @@ class ModelState:
 
 @dataclass(frozen=True)
 class ModelUse:
-    """Pictures that need a model, or whose boxes it made."""
+    """Pictures that a model has looked at, or will."""
 
-    pictures: int
+    pictures: int  # that keep a result of it
     waiting: int  # for this model, or looked at by it now
 
 
@@ -77,14 +73,12 @@ class ModelService:
 
     def current(self) -> DetectorSpec:
         """The detector for pictures that ask for none."""
-        default = self.default()
-        if default != AUTO:
-            return self.registry.get(default)
-        return choose(AUTO, self.store, gpu=has_gpu())
+        return self._chosen(self.default())
 
-    def embedded_ready(self) -> bool:
-        """Whether the model that always answers can; asks no database."""
-        return self.store.state(EMBEDDED_DEFAULT.weights) is WeightsState.READY
+    def weights_ready(self, name: str) -> bool:
+        """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
+        spec = self._chosen(name)
+        return self.store.state(spec.weights) is WeightsState.READY
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
@@ -114,7 +108,7 @@ class ModelService:
 
     def use(self, name: str) -> ModelUse:
         """How many pictures of all accounts have to do with a model."""
-        made = select(func.count()).where(Image.model == name)
+        made = select(func.count()).where(Result.model == name)
         unsettled = Image.status.in_([ImageStatus.QUEUED, ImageStatus.RUNNING])
         waiting = select(func.count()).where(Image.wanted_model == name, unsettled)
         return ModelUse(self.session.scalar(made) or 0, self.session.scalar(waiting) or 0)
@@ -122,6 +116,10 @@ class ModelService:
     def ready(self) -> list[DetectorSpec]:
         """The detectors whose weights are there."""
         return [model.spec for model in self.all() if model.ready]
+
+    def title(self, name: str) -> str:
+        """What people call the model: an English message id, or ``name`` if it is not known."""
+        return self.registry.get(name).card.title if self.registry.is_known(name) else name
 
     def require_ready(self, name: str) -> DetectorSpec:
         """The detector called ``name``.
@@ -158,6 +156,12 @@ class ModelService:
         if self.default() == AUTO:
             self.downloads.start(best.weights)
 
+    def _chosen(self, name: str) -> DetectorSpec:
+        """The detector that ``name`` or "auto" stands for."""
+        if name != AUTO:
+            return self.registry.get(name)
+        return choose(AUTO, self.store, gpu=has_gpu())
+
     def _state(self, spec: DetectorSpec, current: DetectorSpec) -> ModelState:
         return ModelState(
             spec,
@@ -165,8 +169,3 @@ class ModelService:
             spec.name == current.name,
             self.downloads.state(spec.weights),
         )
-
-
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA driver, as far as one can tell without torch."""
-    return NVIDIA.exists()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
-from apps.models import MAX_TAG_LENGTH, Detection, Image, ImageTag, Tag, TagSource, fold
+from apps.models import MAX_TAG_LENGTH, Detection, Image, ImageTag, Tag, TagSource, User, fold
 from apps.services.pictures import require_picture
 
 VISIBLE = ImageTag.source != TagSource.REMOVED
@@ -104,26 +104,39 @@ class TagService:
         for tag_id in wanted - {link.tag_id for link in links}:
             self.session.add(ImageTag(image_id=image_id, tag_id=tag_id, source=TagSource.MODEL))
 
+    def follow_result(self, image_id: int) -> None:
+        """Make the model's tags of one picture those of its present result.
+
+        They are the labels at and above its owner's threshold. Does not commit.
+        """
+        labels = self.session.scalars(
+            select(Detection.label)
+            .select_from(Image)
+            .join(Image.detections)
+            .join(Image.owner)
+            .where(Image.id == image_id, Detection.score >= User.threshold)
+            .distinct()
+        )
+        self.set_model_tags(image_id, labels)
+
     def retag(self, owner_id: int, threshold: float) -> None:
         """Make the model's tags of every picture of an owner follow a new threshold.
 
         The stored boxes say it all; no inference is needed. Commits.
         """
         mine = select(Image.id).where(Image.owner_id == owner_id)
-        labels = self.session.scalars(
-            select(Detection.label).where(Detection.image_id.in_(mine)).distinct()
+        present = select(Image.id, Detection.label).join(Image.detections)
+        rows = self.session.execute(
+            present.where(Image.owner_id == owner_id, Detection.score >= threshold).distinct()
         )
+        found = {(image_id, label) for image_id, label in rows}
+        labels = sorted({label for _, label in found})
         tag_of = {label: self.ensure(label).id for label in labels}
         self.session.execute(
             delete(ImageTag).where(ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL)
         )
         kept = self.session.execute(
             select(ImageTag.image_id, ImageTag.tag_id).where(ImageTag.image_id.in_(mine))
-        )
-        found = self.session.execute(
-            select(Detection.image_id, Detection.label)
-            .where(Detection.image_id.in_(mine), Detection.score >= threshold)
-            .distinct()
         )
         pairs = {(image_id, tag_of[label]) for image_id, label in found}
         pairs -= {(image_id, tag_id) for image_id, tag_id in kept}
@@ -267,6 +280,10 @@ class TagService:
 
     def _found_by_model(self, image_id: int, name: str) -> bool:
         labels = self.session.scalars(
-            select(Detection.label).where(Detection.image_id == image_id).distinct()
+            select(Detection.label)
+            .select_from(Image)
+            .join(Image.detections)
+            .where(Image.id == image_id)
+            .distinct()
         )
         return fold(name) in {fold(label) for label in labels}

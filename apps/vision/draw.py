@@ -5,27 +5,44 @@ import math
 from collections.abc import Iterable
 from functools import lru_cache
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from apps.vision import masks
 from apps.vision.colors import color_of, text_on
 from apps.vision.decode import decode, heavy_work
 from apps.vision.types import Box
 
 JPEG_SIDE = 65_500  # pixels: the longest side that a JPEG can have
+TINT = 0.4  # how much of a mask's colour is mixed in, 0..1
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def annotate(picture: Image.Image, boxes: Iterable[Box]) -> Image.Image:
-    """A copy of an RGB ``picture`` with ``boxes`` and their labels, best box on top."""
+    """A copy of an RGB ``picture`` with ``boxes`` and their labels, best box on top.
+
+    Masks lie under all of them and let the picture through.
+    """
     drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
     width = max(2, round(max(picture.size) / 500))
-    for box in sorted(boxes, key=lambda box: box.score):
+    ordered = sorted(boxes, key=lambda box: box.score)
+    for box in ordered:
+        if box.mask is not None:
+            _tint(drawn, box.mask, color_of(box.label))
+    for box in ordered:
         corners = _corners(box, picture.size)
         pen.rectangle(corners, outline=color_of(box.label), width=width)
         _write(pen, box, corners, picture.size)
     return drawn
+
+
+def _tint(drawn: Image.Image, mask: str, color: str) -> None:
+    """Mix ``color`` into the pixels of ``mask``, one mask's bitmap at a time."""
+    x, y, bits = masks.cropped(mask, drawn.size)
+    if bits.size:
+        drawn.paste(color, (x, y), Image.fromarray(bits * np.uint8(255 * TINT)))
 
 
 def _corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,16 +1,20 @@
-"""A torchvision detector behind one small door. torch is imported when the first picture comes."""
+"""Torchvision detectors behind one small door. torch is imported when the first picture comes."""
 
 import logging
+import sys
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from apps.errors import N_, ConfigError
-from apps.vision.types import SCORE_FLOOR, Box, Detections
+from apps.errors import N_, DeviceLost
+from apps.vision import devices
+from apps.vision.batcher import Batcher
+from apps.vision.cache import Networks
+from apps.vision.prepare import boxes_of, thicken
+from apps.vision.types import Detections, EngineStatus
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
@@ -28,23 +32,40 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"  # the default model: see choose()
 
-# Detectors shrink their input to at most 320 to 1,333 pixels themselves. Halving a much larger
-# picture first, by whole steps, saves hundreds of megabytes of float tensor and moves no box by
-# more than a fraction of the shrunken pixel.
-REDUCE_ABOVE = 4096  # pixels, longest side
+# On a CPU a batch spares overheads and nothing else; this bounds what it takes of main memory.
+CPU_BATCH_PIXELS = 2_000_000  # of all inputs together
 
-# A side shorter than this part of the longer one would be shrunk to no pixel at all.
-THINNEST = 100
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine uses its machine; docs/settings.md explains each."""
+
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
+    keep: int = 2  # models in memory
+    idle_seconds: float = 0.0  # unload after; 0: never
+    batch: int = 8  # pictures at once
+    capacity: int = 64  # pictures that may wait
+    cpu_threads: int = 0  # 0: as many as torch thinks best
+    precision: str = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16
+    fall_back: bool = False  # to the CPU when the GPU is lost
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One picture on its way to a network."""
+
+    spec: DetectorSpec
+    tensor: "torch.Tensor"  # float32, (3, h, w), 0..1, in the size that the network sees
+    canvas: tuple[int, int]  # (height, width) with its padding
 
 
 class TorchEngine:
-    """The detectors of one process on one device, loaded on first use, shared by every thread.
+    """The detectors of one process on one device, shared by every thread.
 
     Args:
         store: where weights are.
         default: name of the model for pictures that ask for none, or "auto".
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        keep: models that stay loaded; the least recently used one goes.
+        options: how the machine is used.
         lookup: from a name to its model.
     """
 
@@ -52,36 +73,97 @@ class TorchEngine:
         self,
         store: WeightsStore,
         default: str = AUTO,
-        device: str = "auto",
-        keep: int = 2,
+        options: EngineOptions | None = None,
         lookup: Callable[[str], DetectorSpec] = get_detector,
     ) -> None:
         self.store = store
         self.lookup = lookup
         self.default = default
-        self.device_choice = device
-        self.keep = keep
-        self._lock = threading.Lock()
-        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self.options = options or EngineOptions()
+        self._batcher: Batcher[_Request, dict[str, Any]] = Batcher(
+            self._run,
+            key=lambda request: (request.spec, request.canvas),
+            largest=self._largest,
+            capacity=self.options.capacity,
+        )
+        self._networks = Networks(
+            self._load,
+            free=lambda: devices.memory(self._ready_device())[1],
+            dropped=lambda: devices.give_back(self._ready_device()),
+            keep=self.options.keep,
+            idle=self.options.idle_seconds,
+        )
+        self._choosing = threading.Lock()
+        self._limit = self.options.batch
         self._device: torch.device | None = None
+        self._lost: str | None = None  # the device that stopped working
 
-    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
+    def detect(
+        self,
+        picture: Image.Image,
+        model: str | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        patient: bool = False,
+    ) -> Detections:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
 
         Args:
             model: name in the registry, or "auto"; None for the default.
+            size: (width, height) in whose pixels the boxes shall be, when ``picture`` is a
+                smaller copy; by default its own.
+            patient: wait when too many pictures wait already.
 
         Raises:
             NotFound: no such model.
             WeightsError: the weights are missing or changed.
             ConfigError: the chosen device does not exist here.
+            Busy: too many pictures wait, and ``patient`` is false.
+            DeviceLost: the GPU stopped working, and falling back is not wanted.
         """
-        small, scale = _shrunk(picture)
-        small = _thick_enough(small)
-        with self._lock:  # a module may be used by one thread at a time
-            spec = self._spec(model)
-            output = self._forward(spec, small)
-        return Detections(_boxes(spec, output, scale, picture.size), spec.name)
+        if self._lost and not self.options.fall_back:
+            raise _lost(self._lost)
+        spec = self._spec(model)
+        size = size or picture.size
+        request, scale = self._request(spec, picture)
+        output = self._batcher.submit(request, patient=patient)
+        scale = scale[0] * size[0] / picture.width, scale[1] * size[1] / picture.height
+        return Detections(boxes_of(spec, output, scale, size), spec.name)
+
+    def warm(self, model: str | None = None) -> str:
+        """Load a model and run it once, so that the first picture need not wait; its name.
+
+        Raises:
+            AppError: as ``detect``.
+        """
+        return self.detect(Image.new("RGB", (640, 480), "grey"), model, patient=True).model
+
+    def unload(self) -> int:
+        """Let every network go; how many there were."""
+        return self._networks.clear()
+
+    def status(self) -> EngineStatus:
+        """What the engine is doing; imports nothing that is not there yet."""
+        device = self._device
+        used = free = None
+        if device is not None and "torch" in sys.modules and not self._lost_for_good:
+            used, free = devices.memory(device)
+        name = devices.describe(device) if device and not self._lost_for_good else self._lost
+        if self._lost and not self._lost_for_good:
+            name = f"{name} ({self._lost} was lost)"
+        return EngineStatus(
+            device=name,
+            memory_used=used,
+            memory_free=free,
+            models=self._networks.status(),
+            waiting=self._batcher.waiting,
+            capacity=self._batcher.capacity,
+            trouble=_lost(self._lost).message if self._lost and self._lost_for_good else None,
+        )
+
+    @property
+    def _lost_for_good(self) -> bool:
+        return self._lost is not None and not self.options.fall_back
 
     def _spec(self, model: str | None) -> DetectorSpec:
         name = model or self.default
@@ -89,37 +171,100 @@ class TorchEngine:
             return self.lookup(name)
         return choose(AUTO, self.store, gpu=self._ready_device().type == "cuda")
 
-    def _forward(self, spec: DetectorSpec, picture: Image.Image) -> dict[str, Any]:
-        import torch
+    def _request(
+        self, spec: DetectorSpec, picture: Image.Image
+    ) -> tuple[_Request, tuple[float, float]]:
+        """What the network gets of ``picture``, and the factors (x, y) back to its pixels."""
         from torchvision.transforms.v2.functional import pil_to_tensor
 
+        from apps.vision.optimize import canvas, resample, seen_size
+
+        transform = self._networks.get(spec).transform
+        thick = thicken(picture)
+        height, width = seen_size(transform, thick.height, thick.width)
+        tensor = resample(pil_to_tensor(thick), height, width)
+        if self._ready_device().type == "cuda":
+            tensor = tensor.pin_memory()  # copies to the GPU then need not wait for the CPU
+        request = _Request(spec, tensor, canvas(transform, height, width))
+        return request, (thick.width / width, thick.height / height)
+
+    def _largest(self, request: _Request) -> int:
+        """Pictures like this one in a batch at most."""
+        if self._ready_device().type != "cpu":
+            return self._limit
+        height, width = request.canvas
+        return min(self._limit, CPU_BATCH_PIXELS // (height * width))
+
+    # -- one batch at a time ---------------------------------------------------------------
+
+    def _run(self, batch: Sequence[_Request]) -> list[dict[str, Any]]:
+        """A result {"boxes", "labels", "scores"} in lists for each of ``batch``."""
+        try:
+            return self._forward(batch)
+        except Exception as error:
+            lost = devices.is_lost(error)
+            if not lost and not self._make_room(error, batch):
+                raise
+        # Outside of the handler, whose traceback keeps the tensors of the failed run alive.
+        if lost:
+            self._lose()
+        return self._forward(batch)
+
+    def _make_room(self, error: Exception, batch: Sequence[_Request]) -> bool:
+        """After running out of memory: whether the same batch is worth another try.
+
+        Other models go first; then batches become smaller, and the batcher halves this one.
+        """
+        if not devices.is_out_of_memory(error):
+            return False
+        if self._networks.clear(but=batch[0].spec.name):
+            return True
+        self._limit = max(1, len(batch) // 2)
+        logger.warning("out of memory, batches of at most %d now", self._limit)
+        devices.give_back(self._ready_device())
+        return False
+
+    def _lose(self) -> None:
+        """Go on without the device: on the CPU, or not at all.
+
+        Raises:
+            DeviceLost: falling back is not wanted.
+        """
+        import torch
+
         device = self._ready_device()
-        network = self._loaded(spec, device)
+        self._lost = str(device)
+        logger.critical("device lost device=%s fall_back=%s", device, self.options.fall_back)
+        self._device = torch.device("cpu")
+        self._networks.clear()
+        if not self.options.fall_back:
+            raise _lost(self._lost)
+
+    def _forward(self, batch: Sequence[_Request]) -> list[dict[str, Any]]:
+        import torch
+
+        device = self._ready_device()
+        network = self._networks.get(batch[0].spec)
         with torch.inference_mode():
-            tensor = pil_to_tensor(picture).to(device).float().div_(255)  # (3, H, W) in 0..1
-            [output] = network([tensor])
-        return {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
+            outputs = network([one.tensor.to(device, non_blocking=True) for one in batch])
+            return [_on_cpu(output) for output in outputs]
+
+    def _load(self, spec: DetectorSpec) -> "nn.Module":
+        from apps.vision.optimize import optimize
+        from apps.vision.zoo.weights import load_detector
+
+        network = load_detector(spec, self.store)
+        return optimize(network, self._ready_device(), self.options.precision)
 
     def _ready_device(self) -> "torch.device":
-        if self._device is None:
-            self._device = pick_device(self.device_choice)
-        return self._device
+        with self._choosing:
+            if self._device is None:
+                import torch
 
-    def _loaded(self, spec: DetectorSpec, device: "torch.device") -> "nn.Module":
-        """The network of ``spec``, ready on ``device``; the caller holds the lock."""
-        network = self._models.pop(spec.name, None)
-        if network is None:
-            from apps.vision.zoo.weights import load_detector
-
-            started = time.perf_counter()
-            while len(self._models) >= self.keep:
-                name, _ = self._models.popitem(last=False)
-                logger.info("unloaded model=%s", name)
-            network = load_detector(spec, self.store).to(device)
-            seconds = time.perf_counter() - started
-            logger.info("loaded model=%s device=%s seconds=%.1f", spec.name, device, seconds)
-        self._models[spec.name] = network
-        return network
+                if self.options.cpu_threads:
+                    torch.set_num_threads(self.options.cpu_threads)
+                self._device = devices.pick_device(self.options.device)
+            return self._device
 
 
 def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
@@ -138,59 +283,19 @@ def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
     return best if there else EMBEDDED_DEFAULT
 
 
-def _boxes(
-    spec: DetectorSpec, output: dict[str, Any], scale: tuple[float, float], size: tuple[int, int]
-) -> tuple[Box, ...]:
-    """{"boxes": (N, 4) xyxy, "labels": (N,) from 1, "scores": (N,)} to boxes, best first."""
-    boxes = []
-    for corners, number, score in zip(
-        output["boxes"], output["labels"], output["scores"], strict=True
-    ):
-        label = spec.classes[number - 1] if number > 0 else None  # 0: background
-        x1, x2 = (min(max(x * scale[0], 0.0), size[0]) for x in corners[::2])
-        y1, y2 = (min(max(y * scale[1], 0.0), size[1]) for y in corners[1::2])
-        if label is not None and score >= SCORE_FLOOR and x1 < x2 and y1 < y2:
-            boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2))
-    return tuple(sorted(boxes, key=lambda box: -box.score))
+def _on_cpu(output: dict[str, Any]) -> dict[str, Any]:
+    """What a network says about one picture, off the device: lists, and masks as an array."""
+    found = {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
+    if "masks" in output:
+        found["masks"] = output["masks"].float().cpu().numpy()
+    return found
 
 
-def pick_device(choice: str) -> "torch.device":
-    """``auto`` is CUDA when there is one, else the CPU; anything else must exist.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    import torch
-
-    if choice == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(choice)
-        torch.empty(1, device=device).cpu()  # "meta" makes tensors that hold nothing
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ConfigError(
-            N_("SIGHTBOX_DEVICE is %(choice)s, which this machine does not have."), choice=choice
-        ) from error
-    return device
-
-
-def _shrunk(picture: Image.Image) -> tuple[Image.Image, tuple[float, float]]:
-    """``picture``, smaller if it is very large, and the factors (x, y) back to its own pixels."""
-    factor = -(-max(picture.size) // REDUCE_ABOVE)
-    if factor < 2:
-        return picture, (1.0, 1.0)
-    small = picture.reduce(factor)
-    return small, (picture.width / small.width, picture.height / small.height)
-
-
-def _thick_enough(picture: Image.Image) -> Image.Image:
-    """``picture``, with white to its right or below if one of its sides is very short.
-
-    Its pixels stay where they are, so boxes need no change but to end where it ends.
-    """
-    least = -(-max(picture.size) // THINNEST)
-    if min(picture.size) >= least:
-        return picture
-    thick = Image.new("RGB", (max(picture.width, least), max(picture.height, least)), "white")
-    thick.paste(picture)
-    return thick
+def _lost(device: str) -> DeviceLost:
+    return DeviceLost(
+        N_(
+            "The device %(device)s stopped working, so no picture can be looked at. Restart "
+            "Sightbox; if it happens again, look at the driver's messages."
+        ),
+        device=device,
+    )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from apps.vision.types import Box, Detections
+from apps.vision.types import Box, Detections, EngineStatus
 
 Script = Callable[[Image.Image], Sequence[Box]]
 
@@ -23,7 +23,21 @@ class FakeEngine:
     def __init__(self, script: Script = _dog, model: str = "fake.test") -> None:
         self.script = script
         self.model = model
+        self.state = EngineStatus(None, None, None, (), 0, 1, None)
 
-    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
+    def detect(
+        self,
+        picture: Image.Image,
+        model: str | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        patient: bool = False,
+    ) -> Detections:
         name = self.model if model in (None, "auto") else str(model)
         return Detections(tuple(self.script(picture)), name)
+
+    def warm(self, model: str | None = None) -> str:
+        return model or self.model
+
+    def status(self) -> EngineStatus:
+        return self.state

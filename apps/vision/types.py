@@ -1,6 +1,6 @@
 """Plain values that detectors return. Nothing here needs torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from PIL import Image
@@ -16,6 +16,7 @@ class Box:
     y1: float
     x2: float
     y2: float
+    mask: str | None = field(default=None, repr=False)  # COCO RLE at the picture's size; see masks
 
     def __post_init__(self) -> None:
         if not (self.x1 < self.x2 and self.y1 < self.y2):
@@ -32,18 +33,59 @@ class Detections:
     model: str  # name in the registry: "architecture.weights"
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network in memory."""
+
+    name: str
+    bytes: int  # of parameters and buffers
+    idle_seconds: float  # since it was last used
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What an engine is doing at one moment."""
+
+    device: str | None  # "cpu", "cuda:0 (NVIDIA H200)"; None: nothing was loaded yet
+    memory_used: int | None  # bytes, of this process, where networks live
+    memory_free: int | None  # bytes
+    models: tuple[LoadedModel, ...]
+    waiting: int  # pictures that no batch has taken yet
+    capacity: int
+    trouble: str | None  # English message id: why it cannot work at present
+
+
 class Engine(Protocol):
     """What the services need of a detector."""
 
-    def detect(self, picture: Image.Image, model: str | None = None) -> Detections:
+    def detect(
+        self,
+        picture: Image.Image,
+        model: str | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        patient: bool = False,
+    ) -> Detections:
         """Boxes with a score of at least ``SCORE_FLOOR`` in an upright RGB ``picture``.
 
         Args:
             model: name in the registry, or "auto"; None for the default.
+            size: (width, height) in whose pixels the boxes shall be, when ``picture`` is a
+                smaller copy; by default its own.
+            patient: wait when too many pictures wait already.
 
         Raises:
+            Busy: too many pictures wait, and ``patient`` is false.
             DetectionError: this picture or these weights can never work.
         """
+        ...
+
+    def warm(self, model: str | None = None) -> str:
+        """Load a model and run it once; its name. Raises as ``detect`` does."""
+        ...
+
+    def status(self) -> EngineStatus:
+        """What it is doing; quick, and imports nothing."""
         ...
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from apps.vision.colors import color_of, text_on
-from apps.vision.draw import annotate, encode_jpeg
+from apps.vision.draw import TINT, annotate, encode_jpeg
+from apps.vision.masks import encode
 from apps.vision.types import Box
 
 GROUND = (10, 20, 30)
@@ -119,6 +120,29 @@ def test_the_label_shrinks_to_fit_a_small_picture():
     assert 30 < columns.size <= 64
     written = where(drawn, rgb(text_on(color_of("Platelets"))))
     assert not written[:, 62:].any()  # the margin after the last letter is there
+
+
+def test_a_mask_is_mixed_into_its_pixels_and_lies_under_every_label():
+    mask = np.zeros((240, 320), bool)
+    mask[100:200, 50:250] = True
+    masked = Box("dog", 0.9, 50, 100, 250, 200, encode(mask))
+    other = Box("cat", 0.3, 100, 150, 160, 190)
+    drawn = annotate(ground(), [masked, other])
+    tinted = drawn.getpixel((230, 180))
+    mixed = [
+        under + TINT * (over - under)
+        for under, over in zip(GROUND, rgb(color_of("dog")), strict=True)
+    ]
+    assert tinted == pytest.approx(mixed, abs=1)
+    assert drawn.getpixel((30, 150)) == drawn.getpixel((260, 150)) == GROUND
+    assert drawn.getpixel((100, 180)) == rgb(color_of("cat"))
+
+
+def test_an_empty_mask_changes_nothing():
+    empty = encode(np.zeros((240, 320), bool))
+    boxes = [Box("dog", 0.9, 10, 40, 100, 100, mask) for mask in (empty, None)]
+    one, other = (np.asarray(annotate(ground(), [box])) for box in boxes)
+    assert np.array_equal(one, other)
 
 
 def test_the_original_picture_is_not_changed():

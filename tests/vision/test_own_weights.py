@@ -24,7 +24,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from apps.config import ROOT
 from apps.errors import InvalidInput, InvalidWeights
-from apps.vision.engine import TorchEngine
+from apps.vision.engine import EngineOptions, TorchEngine
+from apps.vision.prepare import boxes_of
 from apps.vision.types import SCORE_FLOOR
 from apps.vision.zoo import check, intake
 from apps.vision.zoo.architectures import BUILDERS, SMALL, SSDLITE, Origin
@@ -35,6 +36,8 @@ from apps.vision.zoo.networks import COUNTER, build, require_fit
 from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import BLOOD_CELLS, Added, DetectorSpec
 from apps.vision.zoo.store import WeightsStore
+from apps.vision.zoo.weights import load_detector
+from tests.vision.agreement import assert_same
 
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
 OF_TORCHVISION = [name for name in BUILDERS if name != SMALL]
@@ -217,23 +220,18 @@ def test_the_engine_gives_the_boxes_of_the_model_that_was_saved(
     spec = own_spec(found, name, ("가위", "바위", "보"))
     OwnWeights(tmp_path).add(spec, tmp_path / "accepted")
     picture = Image.effect_noise((160, 120), 90).convert("RGB")
-    engine = TorchEngine(WeightsStore(tmp_path), "mine", "cpu", lookup={"mine": spec}.__getitem__)
-    boxes = engine.detect(picture).boxes
-
+    tensor = pil_to_tensor(picture).float() / 255
+    store = WeightsStore(tmp_path)
     with torch.inference_mode():
-        [plain] = model([pil_to_tensor(picture).float() / 255])
-    wanted = [
-        (spec.classes[label - 1], score)
-        for label, score, (x1, y1, x2, y2) in zip(
-            plain["labels"].tolist(), plain["scores"].tolist(), plain["boxes"].tolist(), strict=True
-        )
-        if score >= SCORE_FLOOR and x1 < x2 and y1 < y2
-    ]
-    assert len(wanted) > 5
-    assert sorted(box.label for box in boxes) == sorted(str(label) for label, _ in wanted)
-    assert [box.score for box in boxes] == pytest.approx(
-        sorted((score for _, score in wanted), reverse=True)
-    )
+        [theirs], [ours] = model([tensor]), load_detector(spec, store)([tensor])
+    sure = theirs["scores"] >= SCORE_FLOOR
+    assert sure.sum() > 5
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key][sure])
+
+    lists = {key: value.tolist() for key, value in ours.items()}
+    engine = TorchEngine(store, "mine", EngineOptions("cpu"), {"mine": spec}.__getitem__)
+    assert_same(engine.detect(picture).boxes, boxes_of(spec, lists, (1, 1), picture.size))
 
 
 def test_the_epsilon_that_a_file_does_not_tell_is_the_one_of_its_origin(offline):

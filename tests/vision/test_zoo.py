@@ -11,7 +11,8 @@ from PIL import Image
 
 from apps.config import ROOT, Base
 from apps.errors import NotFound
-from apps.vision.engine import TorchEngine, choose
+from apps.vision.engine import EngineOptions, TorchEngine, choose
+from apps.vision.prepare import boxes_of
 from apps.vision.zoo import catalogue, registry
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
@@ -23,6 +24,7 @@ from apps.vision.zoo.registry import (
     get_detector,
 )
 from apps.vision.zoo.store import WeightsStore
+from tests.vision.agreement import assert_same
 
 OWN = [pytest.param(spec, id=spec.name) for spec in detectors() if spec.weights.embedded]
 COCO = [pytest.param(spec, id=spec.name) for spec in detectors() if spec.torchvision]
@@ -128,6 +130,8 @@ def test_every_builder_loads_a_checked_state_dict_and_detects_like_torchvision(s
     import torch
     from torchvision.transforms.v2.functional import pil_to_tensor
 
+    from apps.vision.zoo.weights import load_detector
+
     torch.manual_seed(0)
     path = tmp_path / spec.weights.name
     torch.save(spec.build().state_dict(), path)
@@ -136,30 +140,21 @@ def test_every_builder_loads_a_checked_state_dict_and_detects_like_torchvision(s
     store = WeightsStore(tmp_path)
     picture = Image.effect_noise((160, 120), 90).convert("RGB")
 
-    engine = TorchEngine(store, spec.name, "cpu", lookup={spec.name: spec}.__getitem__)
+    engine = TorchEngine(store, spec.name, EngineOptions("cpu"), {spec.name: spec}.__getitem__)
     found = engine.detect(picture)
     assert found.model == spec.name
     with torch.inference_mode():
-        [plain] = engine._models[spec.name]([pil_to_tensor(picture).float() / 255])
-    whole = (plain["boxes"][:, :2] < plain["boxes"][:, 2:]).all(1).tolist()
-    wanted = [
-        (spec.classes[label - 1], score)
-        for label, score, good in zip(
-            plain["labels"].tolist(), plain["scores"].tolist(), whole, strict=True
-        )
-        if good and label > 0 and spec.classes[label - 1] is not None
-    ]
-    wanted.sort(key=lambda row: -row[1])
-    assert [box.score for box in found.boxes] == pytest.approx([score for _, score in wanted])
-    assert sorted(box.label for box in found.boxes) == sorted(str(label) for label, _ in wanted)
+        [plain] = load_detector(spec, store)([pil_to_tensor(picture).float() / 255])
+    lists = {name: plain[name].tolist() for name in ("boxes", "labels", "scores")}
+    assert_same(found.boxes, boxes_of(spec, lists, (1, 1), picture.size))
     path.unlink()
 
 
 def test_the_least_recently_used_model_goes_when_there_are_too_many():
     """Three names of one small network; two may stay."""
     specs = {name: replace(BLOOD_CELLS, name=name) for name in ("a.x", "b.x", "c.x")}
-    engine = TorchEngine(STORE, "a.x", "cpu", keep=2, lookup=specs.__getitem__)
+    engine = TorchEngine(STORE, "a.x", EngineOptions("cpu", keep=2), specs.__getitem__)
     picture = Image.effect_noise((160, 120), 90).convert("RGB")
     for name in ("a.x", "b.x", "a.x", "c.x"):
         assert engine.detect(picture, name).model == name
-    assert list(engine._models) == ["a.x", "c.x"]
+    assert [model.name for model in engine.status().models] == ["c.x", "a.x"]

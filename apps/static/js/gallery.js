@@ -12,8 +12,10 @@ async function refreshTile(tile) {
   const fresh = document.createElement("template");
   fresh.innerHTML = await answer.text();
   const next = fresh.content.querySelector("[data-image]");
-  if (next) tile.replaceWith(next);
-  else location.reload(); // logged out meanwhile
+  if (next) {
+    next.querySelector("[data-select]").checked = tile.querySelector("[data-select]").checked;
+    tile.replaceWith(next);
+  } else location.reload(); // logged out meanwhile
 }
 
 async function poll() {

@@ -1,5 +1,6 @@
 // The picture page: slider, highlighting, label sizes, and following a detection until it settles.
 
+import { highlight, scaleLabels, showThreshold } from "./boxes.js";
 import { localTimes } from "./page.js";
 
 const POLL_MS = 1000;
@@ -20,13 +21,8 @@ function applyThreshold(value) {
     }
   }
   for (const chip of root.querySelectorAll("[data-count]")) chip.textContent = counts[chip.dataset.count] ?? 0;
-  root.querySelector("[data-threshold-output]").textContent = `${Math.round(value * 100)} %`;
   root.querySelector("[data-none-shown]").classList.toggle("d-none", shown > 0);
-  for (const link of root.querySelectorAll("[data-with-threshold]")) {
-    const address = new URL(link.href);
-    address.searchParams.set("threshold", value.toFixed(2));
-    link.href = address;
-  }
+  showThreshold(root, value);
 }
 
 document.addEventListener("input", (event) => {
@@ -36,31 +32,8 @@ document.addEventListener("submit", (event) => {
   if (event.target.matches("[data-threshold-form]")) event.preventDefault();
 });
 
-// -- highlight: either side lights the other --------------------------------------------------
+// -- labels ---------------------------------------------------------------------------------
 
-function light(id) {
-  for (const item of result().querySelectorAll("[data-box]")) item.classList.toggle("is-lit", item.dataset.box === id);
-}
-const boxOf = (target) => (target instanceof Element ? target.closest("[data-box]") : null);
-
-document.addEventListener("pointerover", (event) => light(boxOf(event.target)?.dataset.box));
-document.addEventListener("focusin", (event) => light(boxOf(event.target)?.dataset.box));
-document.addEventListener("click", (event) => {
-  const box = boxOf(event.target);
-  if (!box) return;
-  light(box.dataset.box);
-  const row = result().querySelector(`li[data-box="${box.dataset.box}"]`);
-  if (box !== row) row?.scrollIntoView({ block: "nearest" });
-});
-
-// -- labels: the same size on the screen whatever the size of the picture ---------------------
-
-function scaleLabels() {
-  const svg = result().querySelector("[data-boxes]");
-  if (!svg.clientWidth) return;
-  const { width, height } = svg.viewBox.baseVal;
-  svg.style.setProperty("--unit", Math.max(width / svg.clientWidth, height / svg.clientHeight));
-}
 function applyLabels() {
   const box = result().querySelector("[data-labels]");
   result().querySelector("[data-boxes]").classList.toggle("with-labels", box?.checked ?? false);
@@ -68,12 +41,12 @@ function applyLabels() {
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-labels]")) applyLabels();
 });
-const resized = new ResizeObserver(scaleLabels);
+const resized = new ResizeObserver(() => scaleLabels(result()));
 
 // -- following ----------------------------------------------------------------------------------
 
 function ready() {
-  scaleLabels();
+  scaleLabels(result());
   applyLabels();
   resized.disconnect();
   resized.observe(result().querySelector("[data-stage]"));
@@ -99,5 +72,6 @@ async function follow() {
   }
 }
 
+highlight(result, "li");
 ready();
 follow();

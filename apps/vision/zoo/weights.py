@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from apps.errors import N_, WeightsError
+from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR
 from apps.vision.zoo.networks import substituted
 from apps.vision.zoo.registry import DetectorSpec
@@ -36,6 +37,7 @@ def load_detector(spec: DetectorSpec, store: WeightsStore) -> nn.Module:
         raise WeightsError(
             N_("The weights file %(file)s does not fit its network."), file=spec.weights.name
         ) from error
+    masks.keep_small(model)
     return model.eval()
 
 

@@ -1,0 +1,22 @@
+"""The blueprint, and what several of its templates need."""
+
+from flask import Blueprint
+
+from apps.container import services
+from apps.i18n import stored_text
+from apps.models import Image
+from apps.vision.masks import outline, svg_path
+
+bp = Blueprint("detector", __name__, template_folder="templates")
+
+
+@bp.app_template_filter()
+def model_title(name: str) -> str:
+    """What people call the model, in the language of the page."""
+    return stored_text(services().models.title(name))
+
+
+@bp.app_template_filter()
+def mask_path(mask: str, image: Image) -> str:
+    """The outline of a mask, as the ``d`` of an SVG path in pixels of ``image``."""
+    return svg_path(outline(mask, (image.width, image.height)))

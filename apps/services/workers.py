@@ -1,0 +1,162 @@
+"""Which processes detect, and which of them are gone."""
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import delete, func, select, type_coerce, update
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.models import Image, ImageStatus, Worker
+from apps.models.types import UTCDateTime
+
+STUCK_AFTER = timedelta(minutes=30)  # no detection takes that long, however alive its worker is
+FORGOTTEN_AFTER = timedelta(days=1)  # until then people can see which worker disappeared
+
+Claimed = tuple[str | None, datetime | None]  # by which worker, and when
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """One process that detects, as people want to see it."""
+
+    name: str
+    host: str
+    pid: int
+    device: str | None  # "cpu", "cuda (NVIDIA H200)"; None before its first picture
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+    pictures: tuple[int, ...]  # ids of what it looks at just now
+
+
+@dataclass(frozen=True)
+class WorkerService:
+    """The list of workers.
+
+    Args:
+        lost_after: silence after which a worker counts as gone.
+        device: what this process computes on, as far as it knows.
+    """
+
+    session: scoped_session[Session]
+    lost_after: timedelta
+    device: Callable[[], str | None]
+
+    def beat(self) -> None:
+        """Say that this process is there. A process that stops saying so loses its pictures."""
+        name = worker_name()
+        device = self.device()
+        values = {"seen_at": func.now(), "device": device[:80] if device else None}
+        known = self.session.scalar(
+            update(Worker).where(Worker.name == name).values(values).returning(Worker.name)
+        )
+        if known is None:
+            host, pid = socket.gethostname()[:60], os.getpid()
+            self.session.add(Worker(name=name, host=host, pid=pid, started_at=func.now(), **values))
+            forgotten = self._now() - FORGOTTEN_AFTER
+            self.session.execute(delete(Worker).where(Worker.seen_at < forgotten))
+        self.session.commit()
+
+    def leave(self) -> None:
+        """Say that this process takes no further picture."""
+        self.session.execute(delete(Worker).where(Worker.name == worker_name()))
+        self.session.commit()
+
+    def all(self) -> list[WorkerState]:
+        """Every worker of the last day that did not say good-bye, by host and number."""
+        now = self._now()
+        claims = self.session.execute(
+            select(Image.claimed_by, Image.id).where(Image.status == ImageStatus.RUNNING)
+        ).all()
+        workers = self.session.scalars(select(Worker).order_by(Worker.host, Worker.pid)).all()
+        return [
+            WorkerState(
+                worker.name,
+                worker.host,
+                worker.pid,
+                worker.device,
+                worker.started_at,
+                worker.seen_at,
+                now - worker.seen_at <= self.lost_after,
+                tuple(sorted(row.id for row in claims if row.claimed_by == worker.name)),
+            )
+            for worker in workers
+        ]
+
+    def abandoned(self, claims: Iterable[Claimed]) -> list[bool]:
+        """For each running claim, whether its worker is surely gone, or stuck for good.
+
+        What this process claimed counts as at work: it knows better itself.
+        """
+        now = self._now()
+        rows = self.session.execute(select(Worker.name, Worker.seen_at))
+        seen = {row.name: row.seen_at for row in rows}
+        # A local database file has no other machines: a name from elsewhere is this one's, from
+        # before it was restarted or renamed.
+        one_host = self.session.get_bind().dialect.name == "sqlite"
+
+        def is_abandoned(name: str | None, claimed_at: datetime | None) -> bool:
+            if name is None or claimed_at is None or claimed_at < now - STUCK_AFTER:
+                return True
+            alive = is_alive(name)
+            if alive is not None:
+                return not alive
+            return one_host or now - max(claimed_at, seen.get(name, claimed_at)) > self.lost_after
+
+        return [is_abandoned(name, claimed_at) for name, claimed_at in claims]
+
+    def _now(self) -> datetime:
+        """By the database's clock: those of several machines differ."""
+        return self.session.scalars(select(type_coerce(func.now(), UTCDateTime))).one()
+
+
+def is_alive(name: str) -> bool | None:
+    """Whether the process of the worker called ``name`` runs; None if it cannot be seen from here.
+
+    A malformed name belongs to nobody.
+    """
+    number, place, birth = [*name.split(":"), "", "", ""][1:4]
+    if not number.isdecimal():
+        return False
+    return _birth(int(number)) == birth if place == _place() else None
+
+
+def worker_name() -> str:
+    """Who claims: "host:pid:place:birth".
+
+    A later process with the same number has another birth; a container with the same host name,
+    which can count from 1 as well, has another place.
+    """
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{_place()}:{_birth(os.getpid())}"
+
+
+def _place() -> str:
+    """Where a process number means one process: a boot and a PID namespace, else this host."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # a system without /proc
+        return socket.gethostname()[:20]
+
+
+def _birth(pid: int) -> str:
+    """When a process of this place began; empty when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # gone, or a system without /proc
+        return "" if not _alive(pid) else "alive"
+    return stat.rpartition(")")[2].split()[19]  # field 22: start time in clock ticks after boot
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

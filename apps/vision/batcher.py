@@ -1,0 +1,128 @@
+"""Work of many threads done together: who comes first works for all who wait."""
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from apps.errors import N_, Busy
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Job(Generic[Item, Result]):
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.settled = False
+
+    def end(self, result: Result | None = None, error: BaseException | None = None) -> None:
+        self.result, self.error, self.settled = result, error, True
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers what waits into batches, without a thread of its own and without waiting for more.
+
+    One caller at a time runs a batch, its own item and others' that fit to it; the rest sleep.
+    A lone caller is therefore never delayed, and under load batches grow by themselves.
+
+    Args:
+        run: does one batch, results in the order of the items.
+        key: only items with equal keys share a batch.
+        largest: how many items like this one a batch may have.
+        capacity: callers that may wait at the same time.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        key: Callable[[Item], Hashable],
+        largest: Callable[[Item], int],
+        capacity: int,
+    ) -> None:
+        self._run = run
+        self._key = key
+        self._largest = largest
+        self.capacity = capacity
+        self._changed = threading.Condition()
+        self._waiting: list[_Job[Item, Result]] = []
+        self._running = False
+
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
+    def submit(self, item: Item, *, patient: bool = False) -> Result:
+        """The result of ``item``; blocks until it is there.
+
+        Args:
+            patient: wait for a place in the line too.
+
+        Raises:
+            Busy: ``capacity`` others wait already.
+            Exception: what ``run`` raised for this item alone.
+        """
+        job: _Job[Item, Result] = _Job(item)
+        with self._changed:
+            while len(self._waiting) >= self.capacity:
+                if patient:
+                    self._changed.wait()
+                    continue
+                raise Busy(N_("The detector has more to do than it can take. Try again soon."))
+            self._waiting.append(job)
+            while not job.settled:
+                if self._running:
+                    self._changed.wait()
+                else:
+                    self._lead()
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[return-value]
+
+    def _lead(self) -> None:
+        """Run the next batch; called with the lock, which is free meanwhile."""
+        batch = self._take()
+        self._running = True
+        self._changed.release()
+        try:
+            self._settle(batch)
+        except BaseException as error:  # Ctrl-C in the thread that happened to lead
+            for job in batch:
+                if not job.settled:
+                    job.end(error=RuntimeError(f"the batch was interrupted: {error!r}"))
+            raise
+        finally:
+            self._changed.acquire()
+            self._running = False
+            self._changed.notify_all()
+
+    def _take(self) -> list[_Job[Item, Result]]:
+        """The longest waiting job and others like it."""
+        first = self._waiting[0].item
+        alike = [job for job in self._waiting if self._key(job.item) == self._key(first)]
+        batch = alike[: max(1, self._largest(first))]
+        taken = set(map(id, batch))
+        self._waiting = [job for job in self._waiting if id(job) not in taken]
+        return batch
+
+    def _settle(self, batch: list[_Job[Item, Result]]) -> None:
+        """Run ``batch``; if it fails, its halves, down to the item that cannot be done.
+
+        So one bad item fails alone, and what does not fit into memory together is done apart.
+        """
+        try:
+            results = self._run([job.item for job in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].end(error=error)
+                return
+        else:
+            for job, result in zip(batch, results, strict=True):
+                job.end(result)
+            return
+        # Outside of the handler, whose traceback keeps the tensors of the failed run alive.
+        middle = len(batch) // 2
+        self._settle(batch[:middle])
+        self._settle(batch[middle:])

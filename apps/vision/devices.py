@@ -1,0 +1,132 @@
+"""Where networks run: choosing a device, its memory, and what its errors mean."""
+
+import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apps.errors import N_, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+# What the NVIDIA driver puts there: asking torch would import it into the web process.
+NVIDIA = Path("/proc/driver/nvidia/version")
+CGROUP = Path("/sys/fs/cgroup")
+KIB = 1024
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA driver, as far as one can tell without torch."""
+    return NVIDIA.exists()
+
+
+def pick_device(choice: str) -> "torch.device":
+    """``auto`` is CUDA when there is one, else the CPU; anything else must exist.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    import torch
+
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(choice)
+        torch.empty(1, device=device).cpu()  # "meta" makes tensors that hold nothing
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ConfigError(
+            N_("SIGHTBOX_DEVICE is %(choice)s, which this machine does not have."), choice=choice
+        ) from error
+    return device
+
+
+def describe(device: "torch.device") -> str:
+    """For people: "cpu", "cuda:0 (NVIDIA H200)"."""
+    import torch
+
+    if device.type != "cuda":
+        return str(device)
+    return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
+
+
+def memory(device: "torch.device") -> tuple[int, int]:
+    """Bytes that this process uses and bytes that are free, where ``device`` keeps its tensors."""
+    import torch
+
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        return torch.cuda.memory_reserved(device), free
+    return main_memory()
+
+
+def main_memory() -> tuple[int, int]:
+    """(resident, free) bytes of main memory: of this process, and for it, containers included."""
+    resident = _kib("/proc/self/status", "VmRSS") or 0
+    free = _kib("/proc/meminfo", "MemAvailable") or 0
+    limit, used = _number(CGROUP / "memory.max"), _number(CGROUP / "memory.current")
+    if limit is not None and used is not None:
+        free = min(free, max(limit - used, 0))
+    return resident, free
+
+
+def give_back(device: "torch.device") -> None:
+    """Return memory that nothing uses any more to the device, or to the system."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+    else:
+        _trim_heap()
+
+
+def _trim_heap() -> None:
+    """glibc keeps freed blocks for later; a network's are large, and there may be no later."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library
+        return
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether less work at once might have fitted."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    )
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the GPU is gone for this process: nothing works on it until a new one begins.
+
+    Unplugged, fallen off the bus, reset by the driver, or stopped by a failed kernel.
+    """
+    import torch
+
+    if is_out_of_memory(error):
+        return False
+    kind = getattr(torch, "AcceleratorError", ())
+    text = str(error)
+    return isinstance(error, kind) or (
+        isinstance(error, RuntimeError)
+        and text.startswith(("CUDA error", "CUDA driver error", "MPS backend", "cuDNN error"))
+    )
+
+
+def _kib(path: str, field: str) -> int | None:
+    """Bytes of a "Field:  123 kB" line of /proc; None where there is no such line."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith(f"{field}:")), None)
+    return int(found.split()[1]) * KIB if found else None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no control groups, or "max": no limit
+        return None

@@ -1,0 +1,121 @@
+"""What Celery imports: ``celery -A apps.worker worker`` and ``celery -A apps.worker beat``.
+
+``script/worker`` starts both. Any number of workers may run, on any number of machines.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from celery import signals
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.exceptions import Reject
+from dotenv import load_dotenv
+from sqlalchemy.exc import OperationalError
+
+from apps.app import create_app
+from apps.config import ROOT
+from apps.container import heartbeat, services, warm
+from apps.errors import ConfigError
+from apps.extensions import db
+from apps.jobs.celery import DETECT, SWEEP, CeleryQueue
+from apps.ops.metrics import serve_metrics
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 5.0  # seconds for which a worker lets a database alone that does not answer
+PR_SET_PDEATHSIG = 1  # of prctl(2), Linux
+
+os.umask(0o077)  # the pictures are nobody else's
+load_dotenv(ROOT / ".env")
+try:
+    flask_app = create_app(os.environ.get("SIGHTBOX_CONFIG", "local"))
+except ConfigError as error:
+    sys.exit(f"Sightbox does not start: {error}")
+queue = services(flask_app).queue
+if not isinstance(queue, CeleryQueue):
+    sys.exit("Sightbox does not start: set SIGHTBOX_QUEUE=celery, here and for the web process.")
+messages: CeleryQueue = queue
+celery_app = queue.celery
+
+
+@celery_app.task(name=DETECT)
+def detect(image_id: int) -> None:
+    """Detect one picture if it still waits; the claim of its row makes a repeat harmless."""
+    try:
+        with flask_app.app_context():
+            services().detections.run(image_id)
+    except OperationalError as error:
+        logger.warning("database away; image_id=%d waits: %s", image_id, error.orig)
+        time.sleep(PAUSE)  # or the whole queue would be thrown away in a moment
+        raise Reject("database away", requeue=True) from None
+
+
+@celery_app.task(name=SWEEP)
+def sweep() -> None:
+    """Take back what lost workers held, and send the messages again that the broker lost."""
+    try:
+        with flask_app.app_context():
+            detections = services().detections
+            detections.recover()
+            messages.refill(detections.waiting(), detections.queued)
+    except OperationalError as error:
+        logger.warning("database away; the next sweep tries again: %s", error.orig)
+
+
+def _beat() -> None:
+    """Every process also takes back by itself: only it knows what it no longer works on."""
+    services().workers.beat()
+    services().detections.recover()
+
+
+life = heartbeat(flask_app, services(flask_app).workers, _beat)
+main_pid = os.getpid()
+
+
+@signals.worker_process_init.connect
+def _forked(**_: Any) -> None:
+    """A child of the prefork pool must not share its parent's database connections."""
+    if os.getpid() == main_pid:  # the solo pool sends this signal too
+        return
+    with flask_app.app_context():
+        db.engine.dispose(close=False)
+    life.start()
+    warm(flask_app)
+
+
+@signals.worker_ready.connect
+def _ready(sender: Any, **_: Any) -> None:
+    if not isinstance(sender.pool, Prefork):  # whose children detect, not this process
+        life.start()
+        warm(flask_app)
+        _serve_metrics()
+    with flask_app.app_context():
+        services().models.fetch_preferred()
+
+
+def _serve_metrics() -> None:
+    """For Prometheus, if the settings say where; a worker without it still works."""
+    port, host = flask_app.config["WORKER_METRICS_PORT"], flask_app.config["WORKER_METRICS_HOST"]
+    if port:
+        try:
+            serve_metrics(flask_app, port, host)
+        except OSError as error:
+            logger.warning("no metrics host=%s port=%d: %s", host, port, error)
+
+
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def _stop(**_: Any) -> None:
+    life.stop()
+
+
+@signals.beat_embedded_init.connect
+def _end_with_the_worker(**_: Any) -> None:
+    """``worker --beat`` forks a process for beat: it must not outlive a worker that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

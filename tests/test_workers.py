@@ -1,0 +1,196 @@
+"""Who detects: heartbeats, and workers that fell silent."""
+
+import os
+import threading
+import time
+from contextlib import nullcontext
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from apps.container import services
+from apps.errors import ConfigError
+from apps.extensions import db
+from apps.jobs.heartbeat import Heartbeat
+from apps.models import Image, ImageStatus, Worker, utcnow
+from apps.services.workers import FORGOTTEN_AFTER, is_alive, worker_name
+
+PATIENCE = 20  # seconds
+ELSEWHERE = "gpu-2:7:another-boot:1234"  # a worker on another machine
+
+
+def add_worker(app, name: str, silent: timedelta) -> None:
+    with app.app_context():
+        seen = utcnow() - silent
+        host, pid = name.split(":")[:2]
+        db.session.add(Worker(name=name, host=host, pid=int(pid), started_at=seen, seen_at=seen))
+        db.session.commit()
+
+
+def listed(app) -> list:
+    with app.app_context():
+        return services(app).workers.all()
+
+
+def set_picture(app, image_id, **values) -> None:
+    with app.app_context():
+        db.session.execute(update(Image).where(Image.id == image_id).values(values))
+        db.session.commit()
+
+
+# -- the list ------------------------------------------------------------------------------
+
+
+def test_a_worker_is_listed_from_its_first_beat_to_its_good_bye(app):
+    with app.app_context():
+        services(app).workers.beat()
+        [first] = services(app).workers.all()
+        services(app).workers.beat()
+        [again] = services(app).workers.all()
+        services(app).workers.leave()
+        assert services(app).workers.all() == []
+    assert first.name == worker_name()
+    assert (first.pid, first.alive, first.pictures) == (os.getpid(), True, ())
+    assert again.started_at == first.started_at
+    assert again.seen_at >= first.seen_at
+
+
+def test_a_worker_is_listed_with_its_picture_and_whether_it_is_alive(app, ann, upload):
+    image_id = upload(ann)
+    add_worker(app, ELSEWHERE, timedelta(seconds=1))
+    add_worker(app, "gpu-3:7:x:1", timedelta(minutes=5))
+    set_picture(app, image_id, status=ImageStatus.RUNNING, claimed_by=ELSEWHERE)
+    [busy, lost] = listed(app)
+    assert (busy.host, busy.alive, busy.pictures) == ("gpu-2", True, (image_id,))
+    assert (lost.host, lost.alive, lost.pictures) == ("gpu-3", False, ())
+
+
+def test_a_worker_that_fell_silent_long_ago_is_forgotten(app):
+    add_worker(app, ELSEWHERE, FORGOTTEN_AFTER + timedelta(hours=1))
+    with app.app_context():
+        services(app).workers.beat()
+    assert [worker.name for worker in listed(app)] == [worker_name()]
+
+
+def test_the_commands_show_and_check_the_workers_of_this_host(app):
+    runner = app.test_cli_runner()
+    assert runner.invoke(args=["workers", "check"]).exit_code == 1
+    add_worker(app, ELSEWHERE, timedelta(0))
+    assert runner.invoke(args=["workers", "check"]).exit_code == 1
+    with app.app_context():
+        services(app).workers.beat()
+    assert runner.invoke(args=["workers", "check"]).exit_code == 0
+    said = runner.invoke(args=["workers", "list"]).output
+    assert f"{ELSEWHERE}\talive\t-\t" in said
+    assert worker_name() in said
+
+
+# -- whose pictures go to others -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "alive"),
+    [
+        (worker_name(), True),
+        (ELSEWHERE, None),
+        ("host:1:old-style", None),
+        ("", False),
+        ("host", False),
+        ("host:x:y:z", False),
+        ("host:²:y:z", False),
+    ],
+)
+def test_whether_a_process_runs_is_known_where_it_can_be_seen(name, alive):
+    assert is_alive(name) is alive
+
+
+@pytest.fixture
+def shared(make_app, postgres):
+    """An application on PostgreSQL, which other machines may share."""
+    return make_app(SQLALCHEMY_DATABASE_URI=postgres)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("claimed", "seen", "moved"),
+    [
+        (timedelta(seconds=5), None, False),  # has not had the time to say anything
+        (timedelta(minutes=2), None, True),
+        (timedelta(minutes=2), timedelta(seconds=5), False),  # a slow picture
+        (timedelta(minutes=2), timedelta(seconds=90), True),
+        (timedelta(minutes=40), timedelta(seconds=5), True),  # stuck, however alive
+    ],
+)
+def test_a_silent_worker_of_another_machine_loses_its_picture(shared, upload, claimed, seen, moved):
+    client = shared.test_client()
+    ann = {"username": "ann", "email": "ann@example.com", "password": "many words"}
+    assert client.post("/auth/signup", data=ann).status_code == 302
+    image_id = upload(client)
+    set_picture(
+        shared, image_id,
+        status=ImageStatus.RUNNING, claimed_by=ELSEWHERE, claimed_at=utcnow() - claimed,
+    )  # fmt: skip
+    if seen is not None:
+        add_worker(shared, ELSEWHERE, seen)
+    with shared.app_context():
+        assert services(shared).detections.recover() == int(moved)
+        expected = ImageStatus.QUEUED if moved else ImageStatus.RUNNING
+        assert db.session.get_one(Image, image_id).status is expected
+
+
+def test_the_patience_with_workers_is_a_setting(make_app):
+    app = make_app(WORKER_LOST_SECONDS=3600)
+    add_worker(app, ELSEWHERE, timedelta(minutes=5))
+    assert [worker.alive for worker in listed(app)] == [True]
+    with pytest.raises(ConfigError, match="SIGHTBOX_WORKER_LOST_SECONDS"):
+        make_app(WORKER_LOST_SECONDS=0)
+
+
+# -- the thread ----------------------------------------------------------------------------
+
+
+def test_a_heartbeat_beats_until_it_is_stopped_and_says_good_bye():
+    beats, third, left = [], threading.Event(), threading.Event()
+
+    def beat():
+        beats.append(1)
+        if len(beats) == 3:
+            third.set()
+
+    heart = Heartbeat(beat, left.set, nullcontext, every=0.001)
+    heart.start()
+    heart.start()  # again is no error, and no second thread
+    assert third.wait(PATIENCE)
+    heart.stop()
+    assert left.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+
+
+def test_a_heartbeat_survives_a_database_that_is_away_and_says_so_once(caplog):
+    failures = [OSError("away"), OSError("away")]
+    again = threading.Event()
+
+    def beat():
+        if failures:
+            raise failures.pop()
+        again.set()
+
+    heart = Heartbeat(beat, lambda: None, nullcontext, every=0.001)
+    heart.start()
+    assert again.wait(PATIENCE)
+    heart.stop()
+    assert [r.message for r in caplog.records if r.levelname == "ERROR"] == [
+        "heartbeat failed; trying again every 0 s"
+    ]
+
+
+def test_the_web_process_that_detects_is_a_worker_too(make_app):
+    app = make_app(QUEUE="thread")
+    app.test_client().get("/")  # the first request starts the thread
+    deadline = time.monotonic() + PATIENCE
+    while not (found := listed(app)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [worker.pid for worker in found] == [os.getpid()]
+    services(app).queue.stop(PATIENCE)
+    assert listed(app) == []

@@ -1,0 +1,183 @@
+"""Faster networks with the boxes of plain torchvision."""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from apps.vision.engine import EngineOptions, TorchEngine
+from apps.vision.optimize import (
+    ParallelRoIAlign,
+    ReducedPrecision,
+    canvas,
+    fold_batch_norm,
+    optimize,
+    resample,
+    seen_size,
+    share_out,
+)
+from apps.vision.prepare import boxes_of
+from apps.vision.types import Box
+from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, DetectorSpec
+from apps.vision.zoo.store import WeightsStore
+from apps.vision.zoo.weights import load_detector
+from benchmarks.calibrated import calibrated
+from tests.smear import smear
+from tests.vision.agreement import assert_same
+from tests.vision.test_engine import DATA
+
+CPU = torch.device("cpu")
+STORE = WeightsStore(Path())
+
+
+def plain(spec: DetectorSpec, network: nn.Module, picture: Image.Image) -> Sequence[Box]:
+    with torch.inference_mode():
+        [output] = network([pil_to_tensor(picture).float() / 255])
+    lists = {name: output[name].tolist() for name in ("boxes", "labels", "scores")}
+    return boxes_of(spec, lists, (1, 1), picture.size)
+
+
+def photographs(step: int) -> list[Image.Image]:
+    """Some of those that people would upload."""
+    if not (DATA / "photos").is_dir():
+        pytest.skip(f"no photographs at {DATA}; set SIGHTBOX_TEST_DATA to their folder")
+    files = [path.read_bytes() for path in sorted((DATA / "photos").glob("*.jpg"))[::step]]
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+
+
+def blood_cells(step: int) -> list[Image.Image]:
+    folder = DATA / "blood-cells"
+    if not folder.is_dir():
+        pytest.skip(f"no photographs at {DATA}; set SIGHTBOX_TEST_DATA to their folder")
+    notes = json.loads((folder / "annotations.json").read_text("utf-8"))
+    with zipfile.ZipFile(folder / "images.zip") as archive:
+        files = [archive.read(note["file_name"]) for note in notes["images"][::step]]
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+
+
+@pytest.fixture(scope="module")
+def cpu_model(tmp_path_factory) -> tuple[DetectorSpec, WeightsStore]:
+    """Random weights, made to behave like trained ones on the pictures of the test."""
+    try:
+        some = photographs(3)
+    except pytest.skip.Exception:
+        some = [smear(seed)[0] for seed in range(3)]
+    return calibrated(BEST_ON_CPU.name, some, tmp_path_factory.mktemp("weights"))
+
+
+def test_the_embedded_model_finds_the_same_on_photographs():
+    plain_network = load_detector(BLOOD_CELLS, STORE)
+    engine = TorchEngine(STORE, BLOOD_CELLS.name, EngineOptions("cpu"))
+    pictures = photographs(2) + blood_cells(24)
+    found = 0
+    for picture in pictures:
+        boxes = engine.detect(picture).boxes
+        assert_same(boxes, plain(BLOOD_CELLS, plain_network, picture))
+        found += len(boxes)
+    assert found > 5 * len(pictures)
+
+
+def test_the_model_for_cpus_finds_the_same_on_photographs(cpu_model):
+    spec, store = cpu_model
+    plain_network = load_detector(spec, store)
+    engine = TorchEngine(store, spec.name, EngineOptions("cpu"), {spec.name: spec}.__getitem__)
+    pictures = photographs(3)
+    found = 0
+    for picture in pictures:
+        boxes = engine.detect(picture).boxes
+        assert_same(boxes, plain(spec, plain_network, picture))
+        found += len(boxes)
+    assert found > 5 * len(pictures)
+
+
+def test_no_batch_norm_is_left_in_the_networks_people_use_most(cpu_model):
+    for spec, store in ((BLOOD_CELLS, STORE), cpu_model):
+        network = load_detector(spec, store)
+        before = sum(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in network.modules())
+        optimize(network, CPU)
+        after = sum(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in network.modules())
+        assert before > 40
+        assert after == 0
+
+
+def test_a_batch_norm_that_does_not_follow_a_convolution_stays():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    network.get_buffer("2.running_mean").fill_(1)
+    picture = torch.rand(1, 3, 8, 8)
+    before = network(picture)
+    assert torch.equal(fold_batch_norm(network)(picture), before)
+    assert isinstance(network[2], nn.BatchNorm2d)
+
+
+# -- batches -------------------------------------------------------------------------------
+
+
+SIZES = [(480, 640), (640, 480), (429, 640), (100, 100), (33, 400), (1500, 2000), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("shortest", "longest", "fixed"), [(240, 320, None), (800, 1333, None), (0, 0, (300, 300))]
+)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_input_is_the_one_that_torchvision_makes(size, shortest, longest, fixed):
+    transform = GeneralizedRCNNTransform(shortest or 300, longest or 300, [0.0], [1.0])
+    transform.fixed_size = fixed
+    picture = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    made, _ = transform([picture.float() / 255])
+    height, width = seen_size(transform, *size)
+    assert made.image_sizes == [(height, width)]
+    assert canvas(transform, height, width) == tuple(made.tensors.shape[-2:])
+    mine = resample(picture, height, width)
+    torch.testing.assert_close(mine, made.tensors[0, :, :height, :width], atol=1e-5, rtol=0)
+
+
+def test_boxes_are_shared_out_evenly_and_in_order():
+    boxes = [torch.arange(4.0 * n).reshape(n, 4) + 100 * n for n in (5, 0, 2, 4)]
+    parts = share_out(boxes, 3)
+    assert [sum(len(some) for some in part) for part in parts] == [4, 3, 4]
+    assert all(len(part) == 4 for part in parts)
+    assert torch.equal(torch.cat([torch.cat(part) for part in parts]), torch.cat(boxes))
+
+
+@pytest.mark.parametrize("counts", [(0,), (1,), (7, 3), (0, 5, 0)])
+def test_pooling_in_parallel_is_pooling(counts):
+    torch.manual_seed(0)
+    pool = MultiScaleRoIAlign(["0", "1"], 7, 2)
+    levels = {"0": torch.rand(len(counts), 8, 32, 48), "1": torch.rand(len(counts), 8, 16, 24)}
+    boxes = []
+    for count in counts:
+        corner = torch.rand(count, 2) * 150
+        boxes.append(torch.cat([corner, corner + 4 + 90 * torch.rand(count, 2)], 1))
+    shapes = [(256, 384)] * len(counts)
+    parallel = ParallelRoIAlign(pool, 3)
+    with torch.inference_mode():
+        wanted = pool(levels, boxes, shapes)
+        assert torch.equal(parallel(levels, boxes, shapes), wanted)  # sets up its scales
+        assert torch.equal(parallel(levels, boxes, shapes), wanted)  # and now with threads
+
+
+# -- reduced precision ---------------------------------------------------------------------
+
+
+def test_a_backbone_in_reduced_precision_gives_float32_features_near_the_exact_ones():
+    """On the CPU, whose autocast rounds as a GPU's does; what it means for boxes is measured."""
+    network = load_detector(BLOOD_CELLS, STORE)
+    backbone = network.get_submodule("backbone")
+    picture = torch.rand(1, 3, 256, 320)
+    with torch.inference_mode():
+        exact = backbone(picture)
+        rounded = ReducedPrecision(backbone, "cpu", torch.bfloat16)(picture)
+    assert exact.keys() == rounded.keys()
+    for name, level in rounded.items():
+        assert level.dtype == torch.float32
+        error = (level - exact[name]).abs().max() / exact[name].abs().max()
+        assert 0 < error < 0.1
