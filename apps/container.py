@@ -182,9 +182,8 @@ def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
-        return TorchEngine(
-            models.store, models.configured, _engine_options(app), models.registry.get
-        )
+        options = _engine_options(app)
+        return TorchEngine(models.store, models.configured, options, models.registry.get)
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")

@@ -372,13 +372,13 @@ def test_what_is_removed_comes_back_whole(app, admin, add, upload):
     admin.post(f"/detect/{image_id}", data={"model": NAME})
     before = admin.get(f"/images/{image_id}/boxes.json").json
     question = admin.get(f"/crud/models/{NAME}/delete").text
-    assert "1 picture has boxes" in question
+    assert "1 picture keeps its result" in question
     gone = admin.post(f"/crud/models/{NAME}/delete", follow_redirects=True).text
     assert f"{NAME} is removed" in gone
     assert admin.get(f"/models/{NAME}").status_code == 404
     assert admin.get(f"/images/{image_id}/boxes.json").json == before
     taken = add().text
-    assert "Pictures carry boxes of an earlier model" in taken
+    assert "Pictures keep results of an earlier model" in taken
 
     [path] = re.findall(r'action="(/crud/models/removed/[^"]+/restore)"', gone)
     back = admin.post(path, follow_redirects=True).text

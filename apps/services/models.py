@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
-from apps.models import DETECTOR, Image, ImageStatus, Setting
+from apps.models import DETECTOR, Image, ImageStatus, Result, Setting
 from apps.vision.devices import has_gpu
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
@@ -36,9 +36,9 @@ class ModelState:
 
 @dataclass(frozen=True)
 class ModelUse:
-    """Pictures that need a model, or whose boxes it made."""
+    """Pictures that a model has looked at, or will."""
 
-    pictures: int
+    pictures: int  # that keep a result of it
     waiting: int  # for this model, or looked at by it now
 
 
@@ -73,17 +73,12 @@ class ModelService:
 
     def current(self) -> DetectorSpec:
         """The detector for pictures that ask for none."""
-        return self._spec(self.default())
+        return self._chosen(self.default())
 
     def weights_ready(self, name: str) -> bool:
         """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
-        return self.store.state(self._spec(name).weights) is WeightsState.READY
-
-    def _spec(self, name: str) -> DetectorSpec:
-        """The detector called ``name``, or what "auto" means at this moment."""
-        if name != AUTO:
-            return self.registry.get(name)
-        return choose(AUTO, self.store, gpu=has_gpu())
+        spec = self._chosen(name)
+        return self.store.state(spec.weights) is WeightsState.READY
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
@@ -113,7 +108,7 @@ class ModelService:
 
     def use(self, name: str) -> ModelUse:
         """How many pictures of all accounts have to do with a model."""
-        made = select(func.count()).where(Image.model == name)
+        made = select(func.count()).where(Result.model == name)
         unsettled = Image.status.in_([ImageStatus.QUEUED, ImageStatus.RUNNING])
         waiting = select(func.count()).where(Image.wanted_model == name, unsettled)
         return ModelUse(self.session.scalar(made) or 0, self.session.scalar(waiting) or 0)
@@ -160,6 +155,12 @@ class ModelService:
             return
         if self.default() == AUTO:
             self.downloads.start(best.weights)
+
+    def _chosen(self, name: str) -> DetectorSpec:
+        """The detector that ``name`` or "auto" stands for."""
+        if name != AUTO:
+            return self.registry.get(name)
+        return choose(AUTO, self.store, gpu=has_gpu())
 
     def _state(self, spec: DetectorSpec, current: DetectorSpec) -> ModelState:
         return ModelState(

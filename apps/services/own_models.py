@@ -10,7 +10,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, InvalidWeights
-from apps.models import Detection, Image, utcnow
+from apps.models import Result, utcnow
 from apps.services.labels import parse_classes
 from apps.services.models import ModelService
 from apps.vision.decode import safe_title
@@ -167,15 +167,13 @@ class OwnModelService:
         return spec
 
     def require_free(self, name: str) -> None:
-        """Raises Conflict if a model has this name, or made the boxes of a picture under it."""
+        """Raises Conflict if a model has this name, or a picture keeps results under it."""
         if self.models.registry.is_known(name):
             raise taken(name)
-        pictures = select(exists().where(Image.model == name))
-        boxes = select(exists().where(Detection.model == name))
-        if self.session.scalar(pictures) or self.session.scalar(boxes):
+        if self.session.scalar(select(exists().where(Result.model == name))):
             raise Conflict(
                 N_(
-                    "Pictures carry boxes of an earlier model “%(name)s”. Choose another name, so "
+                    "Pictures keep results of an earlier model “%(name)s”. Choose another name, so "
                     "that it stays clear which one made them."
                 ),
                 name=name,
