@@ -158,12 +158,13 @@ def test_added_weights_are_a_model_like_the_others_from_the_file_to_the_boxes(ap
     image_id = upload(admin, buffer.getvalue())
     page = admin.get(f"/images/{image_id}").text
     assert f'<option value="{NAME}">' in page
-    assert "RBC" in page
+    before = admin.get(f"/images/{image_id}/boxes.json").json["boxes"]
     assert admin.post(f"/detect/{image_id}", data={"model": NAME}).status_code == 303
     found = admin.get(f"/images/{image_id}/boxes.json").json
     assert found["model"] == NAME
-    assert {box["label"] for box in found["boxes"]} <= set(LABELS)
-    assert len([box for box in found["boxes"] if box["label"] == "적혈구"]) > 5
+    named = dict(zip(BLOOD_CELLS.classes, LABELS, strict=True))
+    assert len(before) > 10
+    assert found["boxes"] == [box | {"label": named[box["label"]]} for box in before]
     assert "적혈구" in found["tags"]
 
     verified = admin.post(f"/crud/models/{NAME}/verify", follow_redirects=True)
