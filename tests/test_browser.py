@@ -241,7 +241,12 @@ def test_a_waiting_picture_turns_into_its_result_without_a_reload(
     sign_up(page)
     engine = services(site).detections.engine
     real, may_go = engine.detect, threading.Event()
-    monkeypatch.setattr(engine, "detect", lambda *picture: may_go.wait(60) and real(*picture))
+
+    def detect(*picture, **options):
+        may_go.wait(60)
+        return real(*picture, **options)
+
+    monkeypatch.setattr(engine, "detect", detect)
     upload(page, pictures[0])
     page.wait_for_url(re.compile(r"/images/\d+$"))
     page.evaluate("window.sameDocument = true")
