@@ -135,12 +135,17 @@ def content_security_policy() -> str:
     )
 
 
+def _stays_here() -> bool:
+    """Whether pictures leave this machine neither to be kept nor to be detected."""
+    return current_app.config["STORAGE"] == "local" and services().queue.works_here
+
+
 def _page_context() -> dict[str, Any]:
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {
         "theme": theme if theme in THEMES else "auto",
         "signup_open": current_app.config["SIGNUP_OPEN"],
-        "stays_here": current_app.config["STORAGE"] == "local",  # no page promises more than is so
+        "stays_here": _stays_here(),
         "is_admin": current_user.is_authenticated and current_user.is_admin,
     }
 

@@ -31,7 +31,7 @@ FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
 
-# Told of each try: model, "done", "lost", "refused" or "crashed", and its seconds.
+# Told of each try: model, "done", "lost", "refused", "crashed" or "put back", and its seconds.
 Observer = Callable[[str, str, float], None]
 
 
