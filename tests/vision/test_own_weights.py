@@ -503,9 +503,9 @@ def test_the_other_process_is_told_no_secret_and_has_no_gpu(monkeypatch):
 
 
 def test_a_check_that_crashes_or_never_ends_is_a_refusal(tmp_path):
-    with pytest.raises(InvalidWeights, match="stopped without an answer"):
+    with pytest.raises(InvalidInput, match="stopped without an answer"):
         intake.ask(question(tmp_path / "gone", tmp_path))
-    with pytest.raises(InvalidWeights, match=r"longer than \d+ seconds"):
+    with pytest.raises(InvalidInput, match=r"longer than \d+ seconds"):
         intake.ask(question(tmp_path / "gone", tmp_path), seconds=0.01)
 
 
