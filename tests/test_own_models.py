@@ -82,8 +82,8 @@ def form(
 
 @pytest.fixture
 def add(admin, unchecked) -> Callable[..., Any]:
-    """add(name="x") -> the answer to a right form."""
-    return lambda **changes: admin.post("/crud/models/new", **form(**changes))
+    """add(name="x") -> the answer to a right form, whatever its file is."""
+    return lambda **changes: admin.post("/crud/models/new", **form(b"weights", **changes))
 
 
 def incoming(app: Flask) -> list[Path]:
@@ -284,7 +284,7 @@ def test_a_file_that_can_never_be_weights_is_thrown_away(app, admin, tmp_path):
     ],
 )
 def test_a_wrong_field_says_why_and_adds_nothing(app, admin, here, changes, text):
-    answer = admin.post("/crud/models/new", **form(**changes))
+    answer = admin.post("/crud/models/new", **form(b"weights", **changes))
     assert answer.status_code == 422
     assert text in answer.text
     assert kept_of(answer.text)  # the upload was not in vain

@@ -193,6 +193,7 @@ class OwnModelService:
             NotFound: it is gone for good.
             Conflict: another model has its name now.
         """
+        self.session.commit()  # another process may be moving files at this moment
         return self.models.own.restore(key)
 
     def discard(self, key: str) -> None:
@@ -201,6 +202,7 @@ class OwnModelService:
         Raises:
             NotFound: it is gone already.
         """
+        self.session.commit()
         self.models.own.discard(key)
 
     # -- rules -----------------------------------------------------------------------------

@@ -494,19 +494,18 @@ def question(path: Path, tmp_path: Path) -> Question:
     return Question(str(path), str(tmp_path / "out"), SMALL, 3, "coco", True)
 
 
-def test_another_process_answers_and_knows_no_secret(tmp_path, monkeypatch):
-    """tests/test_own_models.py sees it accept."""
+def test_the_other_process_is_told_no_secret_and_has_no_gpu(monkeypatch):
+    """tests/test_own_models.py sees it accept and refuse."""
     monkeypatch.setenv("SIGHTBOX_SECRET_KEY", "s3cret")
-    assert "s3cret" not in str(intake._environment())
-    (tmp_path / "bad").write_bytes(b"nothing")
-    with pytest.raises(InvalidWeights, match="neither a safetensors"):
-        intake.ask(question(tmp_path / "bad", tmp_path))
+    environment = intake._environment()
+    assert "s3cret" not in str(environment)
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_check_that_crashes_or_never_ends_is_a_refusal(tmp_path):
-    with pytest.raises(InvalidWeights, match="stopped without an answer"):
+    with pytest.raises(InvalidInput, match="stopped without an answer"):
         intake.ask(question(tmp_path / "gone", tmp_path))
-    with pytest.raises(InvalidWeights, match=r"longer than \d+ seconds"):
+    with pytest.raises(InvalidInput, match=r"longer than \d+ seconds"):
         intake.ask(question(tmp_path / "gone", tmp_path), seconds=0.01)
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from apps.errors import N_, InvalidInput, InvalidWeights
 logger = logging.getLogger(__name__)
 
 SECONDS = 300.0  # for one file; the largest network takes 15 on two cores
+_alone = threading.Lock()
 ROOT = Path(__file__).resolve().parents[3]
 STOPPED = N_(
     "The check of this file stopped without an answer; the server's log has the details. If the "
@@ -43,31 +45,33 @@ class Accepted:
 
 
 def ask(question: Question, seconds: float = SECONDS) -> Accepted:
-    """Have a file checked (see check.py) and rewritten.
+    """Have a file checked (see check.py) and rewritten; one at a time in this process.
 
     Raises:
         InvalidWeights: nothing could make this file acceptable.
-        InvalidInput: it is a file of weights, but not for this network or these classes.
+        InvalidInput: it is a file of weights, but not for this network or these classes; or the
+            check did not come to an end, and may another time.
     """
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "apps.vision.zoo.check"],
-            input=json.dumps(asdict(question)).encode(),
-            capture_output=True,
-            timeout=seconds,
-            cwd=ROOT,
-            env=_environment(),
-        )
+        with _alone:
+            done = subprocess.run(
+                [sys.executable, "-m", "apps.vision.zoo.check"],
+                input=json.dumps(asdict(question)).encode(),
+                capture_output=True,
+                timeout=seconds,
+                cwd=ROOT,
+                env=_environment(),
+            )
         answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired as error:
-        raise InvalidWeights(
+        raise InvalidInput(
             N_("The check of this file took longer than %(seconds)s seconds and was stopped."),
             seconds=round(seconds),
         ) from error
     except ValueError as error:
         log = done.stderr.decode(errors="replace")[-2000:]
         logger.error("check of weights failed status=%d stderr=%s", done.returncode, log)
-        raise InvalidWeights(STOPPED) from error
+        raise InvalidInput(STOPPED) from error
     if refused := answer.get("refused"):
         kind = InvalidWeights if refused["kind"] == "InvalidWeights" else InvalidInput
         raise kind(refused["message"], **refused["params"])

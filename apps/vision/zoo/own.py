@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,9 +82,10 @@ class OwnWeights:
         for path in self._bin.glob("*.json"):
             name, _, when = path.stem.partition("@")
             spec = read_card(path, name)
-            if spec is not None and re.fullmatch(r"\d{8}T\d{6}", when):
+            with suppress(ValueError):  # a file that somebody put there by hand
                 at = datetime.strptime(when, STAMP).replace(tzinfo=UTC)
-                found.append(Removed(path.stem, spec, at))
+                if spec is not None:
+                    found.append(Removed(path.stem, spec, at))
         return sorted(found, key=lambda model: model.at, reverse=True)
 
     # -- writing ---------------------------------------------------------------------------
