@@ -19,14 +19,16 @@ from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.blob_copy import BlobCopy
-from apps.services.detections import DetectionRequests, DetectionService
+from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
-from apps.services.images import ImageService, Limits
+from apps.services.images import ImageService
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
+from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.uploads import Limits, UploadService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
@@ -53,6 +55,7 @@ class Container:
     models: ModelService
     own_models: OwnModelService
     images: ImageService
+    uploads: UploadService
     image_admin: ImageAdminService
     detections: DetectionService
     results: ResultService
@@ -89,7 +92,8 @@ def init_app(app: Flask) -> None:
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
-        images=ImageService(session, storage, queue, limits, metrics.upload),
+        images=ImageService(session, storage),
+        uploads=UploadService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
