@@ -39,6 +39,7 @@ class Base:
     MODEL_IDLE_MINUTES = 0.0  # unload a model that nobody used for so long; 0 is never
     WARM = False  # load the default model at the start instead of with the first picture
     WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder
+    MAX_WEIGHTS_BYTES = 1024 * MIB  # in one file of weights that an administrator adds
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
     DEVICE_FALLBACK = False  # go on with the CPU when the GPU stops working
     PRECISION = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16

@@ -19,13 +19,16 @@ from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.blob_copy import BlobCopy
-from apps.services.detections import DetectionRequests, DetectionService
+from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
-from apps.services.images import ImageService, Limits
+from apps.services.images import ImageService
 from apps.services.models import ModelService
+from apps.services.own_models import OwnModelService
+from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.uploads import Limits, UploadService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
@@ -34,7 +37,8 @@ from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
 from apps.vision.zoo.downloads import Downloads
-from apps.vision.zoo.registry import get_detector
+from apps.vision.zoo.own import OwnWeights
+from apps.vision.zoo.registry import Registry
 from apps.vision.zoo.store import WeightsStore
 
 EXTENSION = "sightbox"
@@ -49,7 +53,9 @@ class Container:
     storage: Storage
     queue: Queue
     models: ModelService
+    own_models: OwnModelService
     images: ImageService
+    uploads: UploadService
     image_admin: ImageAdminService
     detections: DetectionService
     results: ResultService
@@ -85,7 +91,9 @@ def init_app(app: Flask) -> None:
         storage=storage,
         queue=queue,
         models=models,
-        images=ImageService(session, storage, queue, limits, metrics.upload),
+        own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
+        images=ImageService(session, storage),
+        uploads=UploadService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
@@ -167,15 +175,19 @@ def _folder(storage: Storage) -> Path | None:
 
 def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
     default = app.config["DETECTOR"]
-    if default != AUTO:
-        get_detector(default)  # an unknown name stops the start
     store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
-    return ModelService(session, store, Downloads(store), default, app.config["MODEL_DOWNLOADS"])
+    own = OwnWeights(store.folder)
+    registry = Registry(own.specs)
+    if default != AUTO:
+        registry.get(default)  # an unknown name stops the start
+    may_download = app.config["MODEL_DOWNLOADS"]
+    return ModelService(session, store, own, registry, Downloads(store), default, may_download)
 
 
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
-        return TorchEngine(models.store, models.configured, _engine_options(app))
+        options = _engine_options(app)
+        return TorchEngine(models.store, models.configured, options, models.registry.get)
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")

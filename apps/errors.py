@@ -10,6 +10,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- Conflict              409
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
+    |  |- InvalidWeights     a file that no network can be loaded from
     |- UnsupportedBody       415
     |- Unavailable           503: something outside does not answer
     |- Busy                  503: too much is waiting already
@@ -69,6 +70,12 @@ class InvalidImage(InvalidInput):
     def __init__(self, code: str, message: str, **params: object) -> None:
         super().__init__(message, **params)
         self.code = code
+
+
+class InvalidWeights(InvalidInput):
+    """What was given as weights can never be used, whatever is said about it."""
+
+    code = "weights_file"
 
 
 class UnsupportedBody(AppError):

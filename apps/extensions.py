@@ -46,12 +46,12 @@ limiter = Limiter(get_remote_address)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Links in mails are opened by GET and change the account.
 WRITING_GETS = frozenset({"auth.confirm_email", "auth.change_email_confirm"})
-# Forms that hash a password, which takes a third of a second, or send a mail: they read first,
-# and call begin_writing() when they have something to write.
+# Forms that hash a password, which takes a third of a second, send a mail or take a file of
+# weights: they read first, and call begin_writing() when they have something to write.
 SLOW_FORMS = frozenset(
     {"auth.login", "auth.verify", "auth.forgot_password", "auth.send_confirmation"}
     | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
-    | {"account.show", "account.delete"}
+    | {"account.show", "account.delete", "crud.model_new"}
 )
 
 

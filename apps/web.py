@@ -20,7 +20,8 @@ from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
 UPLOADS = frozenset({"detector.upload", "crud.image_new"})
-FORM_BYTES = 2 * 2**20  # in every other request
+WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
+FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
 THEME_COOKIE = "sightbox_theme"
 THEMES = ("auto", "light", "dark")
 _preparing = threading.Lock()
@@ -83,15 +84,25 @@ def limit_bodies(app: Flask) -> None:
 
 
 def _limit_body() -> None:
-    """Only who is logged in may send much, and only where pictures are uploaded.
+    """Only who is logged in may send much, and only where files are uploaded.
 
-    The session cookie is signed, so no query is needed. JSON is refused whole: Flask-WTF would
-    read it as a form, and forms expect texts.
+    The session cookie is signed, so no query is needed for pictures. JSON is refused whole:
+    Flask-WTF would read it as a form, and forms expect texts.
     """
     if request.is_json:
         raise UnsupportedBody(N_("Send this as a form (multipart/form-data), not as JSON."))
-    if not (request.endpoint in UPLOADS and "_user_id" in session):
-        request.max_content_length = min(FORM_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
+    config = current_app.config
+    if request.endpoint == WEIGHTS_UPLOAD and _sent_by_admin():
+        request.max_content_length = config["MAX_WEIGHTS_BYTES"] + FORM_BYTES
+    elif not (request.endpoint in UPLOADS and "_user_id" in session):
+        request.max_content_length = min(FORM_BYTES, config["MAX_CONTENT_LENGTH"])
+
+
+def _sent_by_admin() -> bool:
+    """Asked before the body is read; its transaction ends before that."""
+    admin = "_user_id" in session and current_user.is_authenticated and current_user.is_admin
+    db.session.commit()
+    return bool(admin)
 
 
 def _security_headers(response: Response) -> Response:
@@ -124,12 +135,17 @@ def content_security_policy() -> str:
     )
 
 
+def _stays_here() -> bool:
+    """Whether pictures leave this machine neither to be kept nor to be detected."""
+    return current_app.config["STORAGE"] == "local" and services().queue.works_here
+
+
 def _page_context() -> dict[str, Any]:
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {
         "theme": theme if theme in THEMES else "auto",
         "signup_open": current_app.config["SIGNUP_OPEN"],
-        "stays_here": current_app.config["STORAGE"] == "local",  # no page promises more than is so
+        "stays_here": _stays_here(),
         "is_admin": current_user.is_authenticated and current_user.is_admin,
     }
 

@@ -49,7 +49,7 @@ class Visitor:
         token = re.search(r'csrf-token" content="([^"]+)"', self.get("/auth/help"))
         assert token
         boundary = uuid.uuid4().hex
-        body = _multipart(boundary, fields | {"csrf_token": token[1]}, files or [])
+        body = multipart(boundary, fields | {"csrf_token": token[1]}, files or [])
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Accept": accept}
         request = urllib.request.Request(self.address + path, body, headers)
         try:
@@ -60,7 +60,8 @@ class Visitor:
                 return error.code, error.read().decode()
 
 
-def _multipart(boundary: str, fields: dict[str, str], files: list[tuple[str, str, bytes]]) -> bytes:
+def multipart(boundary: str, fields: dict[str, str], files: list[tuple[str, str, bytes]]) -> bytes:
+    """The body of a form with files (field, name, data)."""
     parts = []
     for name, value in fields.items():
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -10,10 +11,12 @@ from PIL import Image
 
 from apps.container import services
 from apps.errors import AppError
-from apps.vision.zoo.registry import DetectorSpec, get_detector
+from apps.services.own_models import NewModel
+from apps.vision.zoo.architectures import BUILDERS, Origin
+from apps.vision.zoo.registry import DetectorSpec, ModelCard
 from apps.vision.zoo.store import Progress
 
-models = AppGroup("models", help="List, fetch, check and measure detectors.")
+models = AppGroup("models", help="List, fetch, add, check and measure detectors.")
 MB = 1e6  # bytes
 
 
@@ -23,7 +26,7 @@ def _stop(error: AppError) -> NoReturn:
 
 def _spec(name: str) -> DetectorSpec:
     try:
-        return get_detector(name)
+        return services().models.registry.get(name)
     except AppError as error:
         _stop(error)
 
@@ -35,7 +38,12 @@ def list_models() -> None:
         used = "in use" if model.in_use else ""
         card, weights = model.spec.card, model.spec.weights
         size = f"{weights.size / MB:.0f} MB"
-        click.echo(f"{model.spec.name}\tAP {card.ap:.3f}\t{size}\t{model.state}\t{used}".rstrip())
+        row = (model.spec.name, f"AP {_ap(card)}", size, model.state, used)
+        click.echo("\t".join(row).rstrip())
+
+
+def _ap(card: ModelCard) -> str:
+    return "not measured" if card.ap is None else f"{card.ap:.3f}"
 
 
 @models.command("show")
@@ -43,20 +51,25 @@ def list_models() -> None:
 def show(name: str) -> None:
     """What is known about the model NAME."""
     spec = _spec(name)
-    card, weights = spec.card, spec.weights
+    card, weights, added = spec.card, spec.weights, spec.added
+    source = weights.url or "comes with Sightbox"
+    if added is not None:
+        source = f"{added.file}, added {added.at:%Y-%m-%d %H:%M} UTC by {added.by or 'a command'}"
     rows = {
         "name": spec.name,
         "summary": card.summary,
         "classes": ", ".join(spec.labels),
-        "box AP": f"{card.ap:.3f}",
+        "box AP": _ap(card),
         "parameters": f"{card.parameters / 1e6:.1f} M",
         "licence": card.licence,
         "data": card.data,
-        "source": weights.url or "comes with Sightbox",
+        "source": source,
         "sha256": weights.sha256,
         "file": str(services().models.store.path(weights)),
         "state": services().models.get(name).state.value,
     }
+    if added is not None:
+        rows |= {"network": added.architecture, "began with": added.origin.value}
     for key, value in rows.items():
         click.echo(f"{key:<11}{value}")
 
@@ -98,12 +111,77 @@ def verify(name: str | None) -> None:
 @models.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Delete the downloaded weights of NAME."""
+    """Delete the downloaded weights of NAME, or take an added model away for 7 days, then for good.
+
+    Until then, "flask models restore NAME" brings it back.
+    """
     try:
-        found = services().models.store.remove(_spec(name).weights)
+        found = services().models.remove(name)
     except AppError as error:
         _stop(error)
     click.echo("Removed." if found else "There was nothing to remove.")
+
+
+@models.command("restore")
+@click.argument("name")
+def restore(name: str) -> None:
+    """Bring the added model NAME back, as it was when it was removed last."""
+    keys = [model.key for model in services().own_models.removed() if model.spec.name == name]
+    try:
+        spec = services().own_models.restore(keys[0] if keys else name)
+    except AppError as error:
+        _stop(error)
+    click.echo(f"{spec.name} is back.")
+
+
+@models.command("add")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="What it is called here: street-signs.v2")
+@click.option(
+    "--builder", required=True, type=click.Choice(list(BUILDERS)), help="Network that was trained."
+)
+@click.option(
+    "--classes", required=True, help="A file with one label a line, or labels and commas."
+)
+@click.option(
+    "--origin",
+    default=Origin.COCO.value,
+    show_default=True,
+    type=click.Choice([origin.value for origin in Origin]),
+    help="What its training began with: weights=DEFAULT, weights_backbone=DEFAULT, or neither.",
+)
+@click.option(
+    "--background/--no-background",
+    default=True,
+    show_default=True,
+    help="Whether label number 0 is the background; RetinaNet and FCOS can be without.",
+)
+@click.option("--description", default="", help="What it is for.")
+@click.option("--licence", default="", help="Licence and source of the weights.")
+def add(file: Path, builder: str, classes: str, origin: str, **said: str) -> None:
+    """Check the weights in FILE and make them a model.
+
+    FILE is safetensors, or what torch.save(model.state_dict(), ...) wrote. It is read without
+    running code, compared with the network, tried, and copied into the folder of weights.
+    """
+    try:
+        labels = classes if "," in classes else Path(classes).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        labels = classes  # a single one
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{classes}: {error}") from error
+    new = NewModel(
+        architecture=builder,
+        classes=labels,
+        by="",
+        origin=Origin(origin),
+        **said,  # type: ignore[arg-type]
+    )
+    try:
+        spec = services().own_models.add(new, file)
+    except AppError as error:
+        _stop(error)
+    click.echo(f"{spec.name} is there and can be used: {len(spec.classes)} classes.")
 
 
 @models.command("bench")

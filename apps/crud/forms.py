@@ -17,6 +17,7 @@ from wtforms import (
     SelectField,
     StringField,
     SubmitField,
+    TextAreaField,
     ValidationError,
 )
 from wtforms.validators import DataRequired, InputRequired, Length, NumberRange, Optional
@@ -25,7 +26,10 @@ from apps.container import services
 from apps.errors import AppError, Conflict, InvalidInput
 from apps.i18n import error_text
 from apps.models import MAX_TAG_LENGTH, Role, User
-from apps.services import accounts, tags
+from apps.services import accounts, labels, own_models, tags
+from apps.vision.decode import safe_title
+from apps.vision.zoo.architectures import BUILDERS, Origin
+from apps.vision.zoo.cards import MAX_TEXT
 
 ACCEPT = "image/*,.heic,.heif,.avif,.tif,.tiff"
 MIB = 2**20
@@ -58,8 +62,8 @@ def status_of(form: FlaskForm) -> int:
     return getattr(form, "refused", 422) if form.is_submitted() else 200
 
 
-def _clean(field: Field, rule: Callable[[str], object]) -> Any:
-    """What ``rule`` makes of the field's text; its refusal as the field's error."""
+def _clean(field: Field, rule: Callable[[Any], object]) -> Any:
+    """What ``rule`` makes of the field's data; its refusal as the field's error."""
     try:
         return rule(field.data or "")
     except AppError as error:
@@ -188,3 +192,82 @@ class TagForm(FlaskForm):
 
     def validate_name(self, field: Field) -> None:
         field.data = _clean(field, tags.clean_name)
+
+
+class OwnModelForm(FlaskForm):
+    """A file of weights and what it is. A file that arrived is kept while the rest is corrected."""
+
+    file = FileField(_l("File of weights"), render_kw={"accept": ".safetensors,.pth,.pt,.bin"})
+    kept = HiddenField()  # key of a file that arrived with an earlier try
+    kept_name = HiddenField()
+    name = StringField(
+        _l("Name"),
+        validators=[InputRequired(_l("Write a name."))],
+        render_kw={"maxlength": 60, "autocomplete": "off", "autocapitalize": "none"},
+    )
+    architecture = SelectField(
+        _l("Network"),
+        choices=[SelectChoice(name, name) for name in BUILDERS],
+        default="fasterrcnn_resnet50_fpn",
+    )
+    origin = SelectField(
+        _l("Its training began with"),
+        choices=[
+            SelectChoice(Origin.COCO.value, _l("torchvision's COCO weights (usual)")),
+            SelectChoice(
+                Origin.BACKBONE.value, _l("a backbone trained on ImageNet, or random numbers")
+            ),
+        ],
+        default=Origin.COCO.value,
+    )
+    from_zero = BooleanField(_l("Trained without a background: label numbers begin at 0"))
+    classes = TextAreaField(
+        _l("Classes, in the order of their label numbers"),
+        validators=[InputRequired(_l("Write the classes, one a line."))],
+        render_kw={"rows": 6, "autocomplete": "off", "spellcheck": "false"},
+    )
+    description = StringField(_l("What it is for (optional)"), render_kw={"maxlength": MAX_TEXT})
+    licence = StringField(
+        _l("Licence and source of the weights (optional)"),
+        render_kw={"maxlength": MAX_TEXT},
+    )
+    submit = SubmitField(_l("Upload and check"))
+
+    def validate_file(self, field: Field) -> None:
+        """Put the file aside at once, whatever else is wrong with the form."""
+        own = services().own_models
+        if field.data:
+            self.kept.data, self.kept_name.data = "", safe_title(field.data.filename)
+            self.kept.data = _clean(field, lambda upload: own.keep(upload.stream))
+        elif self.kept.data:
+            key, self.kept.data = self.kept.data, ""
+            _clean(field, lambda _: own.kept(key))
+            self.kept.data = key
+        else:
+            raise ValidationError(_l("Choose a file."))
+
+    def validate_name(self, field: Field) -> None:
+        field.data = _clean(field, own_models.clean_name)
+        _clean(field, services().own_models.require_free)
+
+    def validate_classes(self, field: Field) -> None:
+        _clean(field, labels.parse_classes)
+
+    def validate_description(self, field: Field) -> None:
+        _clean(field, own_models.clean_note)
+
+    validate_licence = validate_description
+
+    def model(self, by: str) -> own_models.NewModel:
+        """Everything but the file, as said by the administrator called ``by``."""
+        return own_models.NewModel(
+            name=self.name.data,
+            architecture=self.architecture.data,
+            classes=self.classes.data,
+            by=by,
+            file_name=self.kept_name.data,
+            origin=Origin(self.origin.data),
+            background=not self.from_zero.data,
+            description=self.description.data or "",
+            licence=self.licence.data or "",
+        )

@@ -1,23 +1,26 @@
 """Which detectors there are, which one is in use, and where their weights are."""
 
+import statistics
 from dataclasses import dataclass
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
-from apps.models import DETECTOR, Setting
+from apps.models import DETECTOR, Image, ImageStatus, Result, Setting
 from apps.vision.devices import has_gpu
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
+from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
     DetectorSpec,
-    detectors,
-    get_detector,
-    is_known,
+    Registry,
 )
-from apps.vision.zoo.store import WeightsState, WeightsStore
+from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
+
+SPEED_SAMPLES = 1000  # newest detections that tell how fast a model is here
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,19 @@ class ModelState:
 
 
 @dataclass(frozen=True)
+class ModelUse:
+    """Pictures that a model has looked at, or will."""
+
+    pictures: int  # that keep a result of it
+    waiting: int  # for this model, or looked at by it now
+
+
+@dataclass(frozen=True)
 class ModelService:
     session: scoped_session[Session]
     store: WeightsStore
+    own: OwnWeights
+    registry: Registry
     downloads: Downloads
     configured: str  # a name in the registry, or "auto": what holds until somebody chooses
     may_download: bool  # by itself, what "auto" would prefer
@@ -45,9 +58,9 @@ class ModelService:
     def default(self) -> str:
         """Name of the model for pictures that ask for none, or "auto"."""
         chosen = self.session.get(Setting, DETECTOR)
-        if chosen is None or not (chosen.value == AUTO or is_known(chosen.value)):
-            return self.configured
-        return chosen.value
+        names = [self.configured] if chosen is None else [chosen.value, self.configured]
+        # An own model may have gone meanwhile.
+        return next((n for n in names if n == AUTO or self.registry.is_known(n)), AUTO)
 
     def set_default(self, name: str) -> None:
         """Choose the model for pictures that ask for none.
@@ -63,32 +76,45 @@ class ModelService:
 
     def current(self) -> DetectorSpec:
         """The detector for pictures that ask for none."""
-        return choose(self.default(), self.store, gpu=has_gpu())
+        return self._chosen(self.default())
 
     def weights_ready(self, name: str) -> bool:
         """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
-        spec = choose(name, self.store, gpu=has_gpu())
+        spec = self._chosen(name)
         return self.store.state(spec.weights) is WeightsState.READY
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
         current = self.current()
-        return [self._state(spec, current) for spec in detectors()]
+        return [self._state(spec, current) for spec in self.registry.detectors()]
 
     def get(self, name: str) -> ModelState:
         """Raises NotFound if there is no such model."""
-        return self._state(get_detector(name), self.current())
+        return self._state(self.registry.get(name), self.current())
 
     def remove(self, name: str) -> bool:
-        """Delete downloaded weights; whether there were any.
+        """Delete downloaded weights, or take an own model away; whether there were any.
 
         Raises:
-            Conflict: they come with the application, or every new picture needs them.
+            Conflict: they come with the application, or pictures need them.
         """
-        spec = get_detector(name)
+        spec = self.registry.get(name)
         if self.default() == name:
             raise Conflict(N_("This model is in use. Choose another one first."))
-        return self.store.remove(spec.weights)
+        if spec.added is None:
+            return self.store.remove(spec.weights)
+        if self.use(name).waiting:
+            raise Conflict(N_("Pictures wait for this model. Remove it when they are done."))
+        self.session.commit()
+        self.own.remove(name)
+        return True
+
+    def use(self, name: str) -> ModelUse:
+        """How many pictures of all accounts have to do with a model."""
+        made = select(func.count()).where(Result.model == name)
+        unsettled = Image.status.in_([ImageStatus.QUEUED, ImageStatus.RUNNING])
+        waiting = select(func.count()).where(Image.wanted_model == name, unsettled)
+        return ModelUse(self.session.scalar(made) or 0, self.session.scalar(waiting) or 0)
 
     def ready(self) -> list[DetectorSpec]:
         """The detectors whose weights are there."""
@@ -96,7 +122,7 @@ class ModelService:
 
     def title(self, name: str) -> str:
         """What people call the model: an English message id, or ``name`` if it is not known."""
-        return get_detector(name).card.title if is_known(name) else name
+        return self.registry.get(name).card.title if self.registry.is_known(name) else name
 
     def require_ready(self, name: str) -> DetectorSpec:
         """The detector called ``name``.
@@ -114,8 +140,29 @@ class ModelService:
         return model.spec
 
     def fetch(self, name: str) -> None:
-        """Begin to download the weights of ``name`` in the background."""
-        self.downloads.start(get_detector(name).weights)
+        """Begin to download the weights of ``name`` in the background.
+
+        Raises:
+            Conflict: they were added by hand.
+        """
+        weights = self.registry.get(name).weights
+        if weights.own:
+            raise Conflict(OWN_MISSING, file=weights.name)
+        self.downloads.start(weights)
+
+    def speeds(self) -> dict[str, float]:
+        """Median milliseconds a picture of the newest detections, by the models that made them."""
+        rows = self.session.execute(
+            select(Image.model, Image.duration_ms)
+            .where(Image.detected_at.is_not(None))
+            .order_by(Image.detected_at.desc())
+            .limit(SPEED_SAMPLES)
+        )
+        times: dict[str, list[int]] = {}
+        for name, duration in rows:
+            if name is not None and duration is not None:
+                times.setdefault(name, []).append(duration)
+        return {name: statistics.median(some) for name, some in times.items()}
 
     def fetch_preferred(self) -> None:
         """Begin to download what "auto" would rather use, once in the life of this process."""
@@ -125,6 +172,12 @@ class ModelService:
             return
         if self.default() == AUTO:
             self.downloads.start(best.weights)
+
+    def _chosen(self, name: str) -> DetectorSpec:
+        """The detector that ``name`` or "auto" stands for."""
+        if name != AUTO:
+            return self.registry.get(name)
+        return choose(AUTO, self.store, gpu=has_gpu())
 
     def _state(self, spec: DetectorSpec, current: DetectorSpec) -> ModelState:
         return ModelState(

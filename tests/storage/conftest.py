@@ -20,6 +20,13 @@ import pytest
 from apps.storage.fs import FsspecStorage
 
 PATIENCE = 60  # seconds until the server must answer
+# It ends with its standard input, so that it does not outlive tests that were killed.
+SERVER = """
+import os, sys, threading
+from moto.server import main
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+main(sys.argv[1:])
+"""
 CREDENTIALS = {"key": "anybody", "secret": "anything"}
 
 
@@ -103,10 +110,10 @@ def s3_server() -> Iterator[str]:
     if find_spec("moto") is None:
         pytest.skip("needs moto[server], see requirements-dev.txt")
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", SERVER, "-H", "127.0.0.1", "-p", str(port)]
     endpoint = f"http://127.0.0.1:{port}"
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as process:
         try:
             _wait_for(f"{endpoint}/moto-api/", process)
             yield endpoint

@@ -57,6 +57,17 @@ def test_the_least_recently_used_one_goes():
     assert shelf.dropped == 1
 
 
+def test_another_model_under_the_same_name_takes_the_place_of_the_first():
+    """An administrator may remove an own model and add a better one."""
+    shelf = Shelf()
+    first = shelf.networks.get(spec_of("a"))
+    changed = replace(spec_of("a"), weights=replace(BLOOD_CELLS.weights, sha256="0" * 64))
+    assert shelf.networks.get(changed) is not first
+    assert shelf.networks.get(changed) is shelf.networks.get(changed)
+    assert shelf.names() == ["a"]
+    assert shelf.dropped == 1
+
+
 def test_one_goes_when_memory_is_short_even_if_there_is_a_place():
     shelf = Shelf(keep=5)
     shelf.networks.get(spec_of("a"))
@@ -96,6 +107,15 @@ def test_a_thread_lets_it_go_by_itself_and_ends():
         assert time.monotonic() < deadline
     networks.get(spec_of("a"))  # and again
     assert torch.is_tensor(networks.get(spec_of("a")).weight)
+
+
+def test_a_name_with_other_weights_is_another_network():
+    shelf = Shelf()
+    old = shelf.networks.get(spec_of("a"))
+    again = replace(spec_of("a"), weights=replace(BLOOD_CELLS.weights, sha256="0" * 64))
+    assert shelf.networks.get(again) is not old
+    assert shelf.loads == ["a", "a"]
+    assert shelf.names() == ["a"]
 
 
 def test_all_but_one_can_be_let_go():

@@ -3,14 +3,16 @@
 Importing this module does not import torch: a builder is named by its address and loaded on use.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.errors import N_, NotFound
 from apps.vision.zoo import catalogue
+from apps.vision.zoo.architectures import Origin
 from apps.vision.zoo.store import WeightsFile
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the application says about a model, in English message ids."""
+    """What the application says about a model, in English message ids or an administrator's words.
+
+    Show these texts with ``stored_text``: they may come from a person. An empty one is not known.
+    """
 
     title: str
     summary: str
@@ -38,12 +43,23 @@ class ModelCard:
     limits: tuple[str, ...]
     data: str
     split: str
-    ap: float  # box AP, COCO definition, 0..1
+    ap: float | None  # box AP, COCO definition, 0..1; None: not measured
     parameters: int
     licence: str
     ap50: float | None = None  # at IoU 0.50, 0..1; None: not published
     per_class: tuple[ClassScore, ...] = ()
     source: str = ""  # where the weights and their recipe are described
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How a model of somebody's own came here."""
+
+    architecture: str  # a key of architectures.BUILDERS
+    origin: Origin
+    at: datetime  # with its time zone
+    by: str  # user name, or empty for the command line
+    file: str  # name of the file that was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,7 @@ class DetectorSpec:
     weights: WeightsFile
     card: ModelCard
     torchvision: str | None = None  # name of torchvision's weights, "COCO_V1", if they are its own
+    added: Added | None = None  # its weights are an administrator's own
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -70,6 +87,10 @@ class DetectorSpec:
 
     def build(self) -> "nn.Module":
         """The network with random weights."""
+        if self.added is not None:
+            from apps.vision.zoo.networks import build
+
+            return build(self.added.architecture, len(self.classes) + 1, self.added.origin)
         if self.torchvision is None:
             return self.function()(len(self.classes))
         return self.function()(
@@ -156,22 +177,47 @@ def detectors() -> tuple[DetectorSpec, ...]:
     return tuple(_specs.values())
 
 
-def is_known(name: str) -> bool:
-    """Whether a detector is called ``name``."""
-    return name in _specs
-
-
 def get_detector(name: str) -> DetectorSpec:
-    """The detector called ``name``.
+    """The registered detector called ``name``.
 
     Raises:
         NotFound: no such model.
     """
-    try:
-        return _specs[name]
-    except KeyError:
-        raise NotFound(
-            N_("There is no model “%(name)s”. Known models: %(known)s."),
-            name=name,
-            known=", ".join(_specs),
-        ) from None
+    return Registry().get(name)
+
+
+class Registry:
+    """The registered detectors, and others that come and go while the application runs.
+
+    Args:
+        more: the others by name, asked each time; a registered name is never replaced.
+    """
+
+    def __init__(self, more: Callable[[], Mapping[str, DetectorSpec]] = dict) -> None:
+        self._more = more
+
+    def detectors(self) -> tuple[DetectorSpec, ...]:
+        """Every detector, the registered ones first."""
+        return tuple(self._all().values())
+
+    def is_known(self, name: str) -> bool:
+        """Whether a detector is called ``name``."""
+        return name in _specs or name in self._more()
+
+    def get(self, name: str) -> DetectorSpec:
+        """The detector called ``name``.
+
+        Raises:
+            NotFound: no such model.
+        """
+        found = _specs.get(name) or self._more().get(name)
+        if found is None:
+            raise NotFound(
+                N_("There is no model “%(name)s”. Known models: %(known)s."),
+                name=name,
+                known=", ".join(self._all()),
+            )
+        return found
+
+    def _all(self) -> dict[str, DetectorSpec]:
+        return _specs | {k: spec for k, spec in self._more().items() if k not in _specs}

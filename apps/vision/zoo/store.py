@@ -26,6 +26,21 @@ logger = logging.getLogger(__name__)
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a single byte
 
+MISSING = N_(
+    "The weights %(file)s are missing. Run “flask models fetch”, or copy the file "
+    "into the folder “weights” of the instance."
+)
+CHANGED = N_(
+    "The weights file %(file)s is not the expected one (its checksum differs). "
+    "Remove it and fetch it again."
+)
+OWN_MISSING = N_("The weights %(file)s are missing. Copy the file back, or remove the model.")
+OWN_CHANGED = N_(
+    "The weights file %(file)s is not the one that was added (its checksum differs). "
+    "Copy the right one back, or remove the model."
+)
+NO_ROOM = N_("The disk has no room for %(size)s MB of weights. Make some and try again.")
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
@@ -34,12 +49,14 @@ class WeightsFile:
     name: str
     sha256: str  # all 64 hex digits, or the first 8 that torchvision puts into its file names
     size: int  # bytes; of a file to download, rounded as its publisher says
-    url: str | None = None  # None: it comes with the application
+    url: str | None = None  # None: nothing can be fetched
     folder: Path | None = None  # where an embedded file is
+    own: bool = False  # an administrator added it
 
     @property
     def embedded(self) -> bool:
-        return self.url is None
+        """Whether it comes with the application."""
+        return self.url is None and not self.own
 
 
 class WeightsState(StrEnum):
@@ -87,21 +104,9 @@ class WeightsStore:
         """
         path = self.path(file)
         if not path.is_file():
-            raise WeightsError(
-                N_(
-                    "The weights %(file)s are missing. Run “flask models fetch”, or copy the file "
-                    "into the folder “weights” of the instance."
-                ),
-                file=file.name,
-            )
-        if not _sha256(path).startswith(file.sha256):
-            raise WeightsError(
-                N_(
-                    "The weights file %(file)s is not the expected one (its checksum differs). "
-                    "Remove it and fetch it again."
-                ),
-                file=file.name,
-            )
+            raise WeightsError(OWN_MISSING if file.own else MISSING, file=file.name)
+        if not sha256_of(path).startswith(file.sha256):
+            raise WeightsError(OWN_CHANGED if file.own else CHANGED, file=file.name)
 
     def remove(self, file: WeightsFile) -> bool:
         """Delete a downloaded file and what is left of a download; whether there was any.
@@ -134,7 +139,7 @@ class WeightsStore:
             if path.is_file():  # another process was faster
                 return path
             self._download(file, part, report)
-            if not _sha256(part).startswith(file.sha256):
+            if not sha256_of(part).startswith(file.sha256):
                 part.unlink()
                 raise WeightsError(
                     N_(
@@ -187,10 +192,7 @@ class WeightsStore:
 
     def _refuse_full_disk(self, needed: int) -> None:
         if shutil.disk_usage(self.folder).free < needed:
-            raise WeightsError(
-                N_("The disk has no room for %(size)s MB of weights. Make some and try again."),
-                size=round(needed / 2**20),
-            )
+            raise WeightsError(NO_ROOM, size=round(needed / 2**20))
 
     def _unreachable(self, file: WeightsFile, reason: str) -> WeightsError:
         return WeightsError(
@@ -229,6 +231,7 @@ def _reason(error: BaseException) -> str:
     return str(cause) or type(error).__name__
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of the whole file, in 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

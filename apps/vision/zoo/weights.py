@@ -2,7 +2,6 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +12,7 @@ from torchvision.models import get_model_weights
 from apps.errors import N_, WeightsError
 from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR
+from apps.vision.zoo.networks import substituted
 from apps.vision.zoo.registry import DetectorSpec
 from apps.vision.zoo.store import WeightsStore
 
@@ -73,16 +73,8 @@ def _torchvision(spec: DetectorSpec, state: State) -> nn.Module:
     floor = "box_score_thresh" if "rcnn" in spec.builder else "score_thresh"
     architecture = spec.builder.partition(":")[2]
     weights = get_model_weights(architecture)[spec.torchvision]
-
-    def stored(*_args: Any, **_kwargs: Any) -> State:
-        return state
-
-    kind: Any = type(weights)
-    kind.get_state_dict = stored
-    try:
+    with substituted(weights, state):
         model: nn.Module = spec.function()(weights=weights, **{floor: SCORE_FLOOR})
-    finally:
-        del kind.get_state_dict  # the inherited one is back
     return model
 
 
