@@ -130,7 +130,10 @@ def warm(app: Flask) -> None:
 
 def _warm(app: Flask) -> None:
     with app.app_context():
-        services(app).detections.warm()
+        try:
+            services(app).detections.warm()
+        except Exception:  # the first picture will tell
+            app.logger.exception("not warm")
 
 
 def copy_from(place: str, options: Mapping[str, object], setting: str) -> BlobCopy:
@@ -196,9 +199,14 @@ def _engine(app: Flask, models: ModelService) -> Engine:
 def _engine_options(app: Flask) -> EngineOptions:
     if app.config["PRECISION"] not in PRECISIONS:
         raise _unknown("PRECISION", app, *PRECISIONS)
-    for key in ("MODELS_LOADED", "BATCH_SIZE", "ENGINE_CAPACITY", "QUEUE_THREADS"):
-        if app.config[key] < 1:
-            raise ConfigError(f"SIGHTBOX_{key} is {app.config[key]}; it must be at least 1.")
+    counts = {"MODELS_LOADED": 1, "BATCH_SIZE": 1, "ENGINE_CAPACITY": 1, "QUEUE_THREADS": 1}
+    for key, least in (counts | {"CPU_THREADS": 0}).items():
+        value = app.config[key]
+        if not isinstance(value, int) or value < least:
+            text = f"SIGHTBOX_{key} is {value!r}; set it to a whole number, at least {least}."
+            raise ConfigError(text)
+    if app.config["QUEUE_POLL_SECONDS"] <= 0:
+        raise ConfigError("SIGHTBOX_QUEUE_POLL_SECONDS must be more than 0.")
     return EngineOptions(
         device=app.config["DEVICE"],
         keep=app.config["MODELS_LOADED"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, DetectionError
+from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
 from apps.jobs import TryLater
 from apps.models import Image, ImageStatus, utcnow
 from apps.services.models import ModelService
@@ -64,7 +64,7 @@ class DetectionService:
         Raises:
             TryLater: the storage is away, and the picture waits again with no try counted.
         """
-        if self.engine.status().trouble is not None:
+        if self.engine.trouble is not None:
             return
         self.busy.append(image_id)  # a list: two threads may try the same picture
         try:
@@ -86,6 +86,14 @@ class DetectionService:
             result = "put back"
             self._put_back(claim)
             raise
+        except ConfigError as error:  # of this worker, not of the picture
+            result = "put back"
+            self._put_back(claim)
+            raise TryLater(str(error)) from error
+        except DeviceLost as error:  # a try is counted: the picture itself may have done it
+            result = "put back"
+            logger.warning("device lost image_id=%d attempt=%d", image_id, claim.attempt)
+            self._fail_or_retry(claim, str(error))
         except AppError as error:  # its text says why, and trying again cannot help
             result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
@@ -110,7 +118,7 @@ class DetectionService:
 
         None while the engine cannot work.
         """
-        if self.engine.status().trouble is not None:
+        if self.engine.trouble is not None:
             return None
         return next(iter(self.queued(1, but)), None)
 
@@ -229,10 +237,10 @@ class DetectionService:
         self._settle(claim, status=ImageStatus.FAILED, error=reason[:300])
         self.session.commit()
 
-    def _fail_or_retry(self, claim: Claim) -> None:
+    def _fail_or_retry(self, claim: Claim, reason: str = FAILED) -> None:
         self.session.rollback()
         if claim.attempt >= MAX_ATTEMPTS:
-            self._fail(claim, FAILED)
+            self._fail(claim, reason)
         else:
             self._settle(claim, status=ImageStatus.QUEUED)
             self.session.commit()
