@@ -16,6 +16,7 @@ class Visitor:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self._token: str | None = None  # of the session, as a page that stays open has it
         self._jar = http.cookiejar.CookieJar()
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._jar))
 
@@ -30,6 +31,7 @@ class Visitor:
         fields = {"username": name, "email": f"{name}@example.com", "password": "plain long words"}
         status, _ = self.post("/auth/signup", fields)
         assert status == 200  # after the redirect to the gallery
+        self._token = None  # a new session has a new one
 
     def upload(self, *pictures: bytes) -> list[dict[str, Any]]:
         """One result for each picture."""
@@ -37,6 +39,11 @@ class Visitor:
         status, text = self.post("/upload", {}, files, accept="application/json")
         assert status == 201, text
         return json.loads(text)["results"]
+
+    def _fetch_token(self) -> str:
+        found = re.search(r'csrf-token" content="([^"]+)"', self.get("/auth/help"))
+        assert found
+        return found[1]
 
     def post(
         self,
@@ -46,10 +53,9 @@ class Visitor:
         accept: str = "text/html",
     ) -> tuple[int, str]:
         """Status and text of the answer, redirects followed."""
-        token = re.search(r'csrf-token" content="([^"]+)"', self.get("/auth/help"))
-        assert token
+        self._token = self._token or self._fetch_token()
         boundary = uuid.uuid4().hex
-        body = multipart(boundary, fields | {"csrf_token": token[1]}, files or [])
+        body = multipart(boundary, fields | {"csrf_token": self._token}, files or [])
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Accept": accept}
         request = urllib.request.Request(self.address + path, body, headers)
         try:

@@ -200,7 +200,7 @@ def encode_webp(picture: Image.Image, side: int, quality: int) -> bytes:
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     small.info.clear()  # else EXIF, XMP and comments of the original go along
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=quality, method=4)
+    small.save(buffer, "WEBP", quality=quality, method=1)  # 3 times as fast as 4, 10 % larger
     return buffer.getvalue()
 
 
