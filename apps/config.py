@@ -54,8 +54,11 @@ class Base:
     WORKER_METRICS_PORT = 0  # celery: where a worker answers Prometheus; 0: nowhere
     WORKER_METRICS_HOST = "127.0.0.1"
     WORKER_LOST_SECONDS = 60.0  # silence after which a worker's pictures go to others
-    STORAGE = "local"
-    STORAGE_ROOT: str | None = None  # default: blobs/ in the instance folder
+    STORAGE = "local"  # local | fsspec
+    STORAGE_ROOT: str | None = None  # local: default blobs/ in the instance folder
+    STORAGE_URL: str | None = None  # fsspec: s3://bucket/prefix
+    STORAGE_OPTIONS: dict[str, Any] = {}  # of that filesystem; may hold secrets
+    STORAGE_PRESIGN = 0  # seconds that an address of a stored file is good; 0: none are given
     LOG_LEVEL = "INFO"
     METRICS_TOKEN: str | None = None  # what /metrics demands; None: it is open
 

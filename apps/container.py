@@ -1,7 +1,7 @@
 """The one place that picks storage, queue and engine from the configuration."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
+from apps.services.blob_copy import BlobCopy
 from apps.services.detections import DetectionRequests, DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService, Limits
@@ -28,6 +29,7 @@ from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
+from apps.storage.fs import FsspecStorage
 from apps.storage.local import LocalStorage
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
@@ -127,10 +129,39 @@ def _warm(app: Flask) -> None:
         services(app).detections.warm()
 
 
+def copy_from(place: str, options: Mapping[str, object], setting: str) -> BlobCopy:
+    """A copy from ``place``, a folder or an address, to the storage of the current application.
+
+    Args:
+        options: as STORAGE_OPTIONS, for an address.
+        setting: what ``place`` is called in error texts.
+
+    Raises:
+        ConfigError: no such folder, or what FsspecStorage raises.
+    """
+    source: Storage
+    if "://" in place:
+        source = FsspecStorage(place, options, setting=setting)
+    elif Path(place).is_dir():
+        source = LocalStorage(place)
+    else:
+        raise ConfigError(f"{setting} is neither a folder nor an address.")
+    session = cast("scoped_session[Session]", db.session)
+    return BlobCopy(session, source, services().storage)
+
+
 def _storage(app: Flask) -> Storage:
-    if app.config["STORAGE"] == "local":
-        return LocalStorage(app.config["STORAGE_ROOT"])
-    raise _unknown("STORAGE", app, "local")
+    url, options = app.config["STORAGE_URL"], app.config["STORAGE_OPTIONS"]
+    if app.config["STORAGE"] == "fsspec":
+        return FsspecStorage(url, options, app.config["STORAGE_PRESIGN"])
+    if app.config["STORAGE"] != "local":
+        raise _unknown("STORAGE", app, "local", "fsspec")
+    if url or app.config["STORAGE_PRESIGN"]:
+        raise ConfigError(
+            "SIGHTBOX_STORAGE_URL and _PRESIGN do nothing while SIGHTBOX_STORAGE is 'local'; "
+            "set it to fsspec, or remove them."
+        )
+    return LocalStorage(app.config["STORAGE_ROOT"])
 
 
 def _folder(storage: Storage) -> Path | None:

@@ -12,6 +12,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |  |- InvalidImage       a file that is not an acceptable picture
     |  |- InvalidWeights     a file that no network can be loaded from
     |- UnsupportedBody       415
+    |- Unavailable           503: something outside does not answer
     |- Busy                  503: too much is waiting already
     |- DetectionError        the reason a picture's detection failed for good
        |- WeightsError       weights missing, changed or not plain tensors
@@ -80,6 +81,13 @@ class InvalidWeights(InvalidInput):
 class UnsupportedBody(AppError):
     status = 415
     code = "unsupported"
+
+
+class Unavailable(AppError):
+    """Something outside does not answer; the same request may work in a moment."""
+
+    status = 503
+    code = "unavailable"
 
 
 class Busy(AppError):

@@ -46,7 +46,7 @@ class Metrics:
         )
         self._detections = Counter(
             "sightbox_detections",
-            "Tries to detect a picture: done, lost, refused or crashed.",
+            "Tries to detect a picture: done, lost, refused, crashed or put back.",
             ("model", "result"),
             registry=self.registry,
         )

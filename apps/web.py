@@ -15,19 +15,10 @@ from werkzeug.routing import IntegerConverter, Map
 from apps.container import services, start
 from apps.errors import N_, UnsupportedBody
 from apps.extensions import db
+from apps.services.pictures import Pictures
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",  # data: for the icons inside Bootstrap's style sheet
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
 UPLOADS = frozenset({"detector.upload", "crud.image_new"})
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
 FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
@@ -116,7 +107,7 @@ def _sent_by_admin() -> bool:
 
 def _security_headers(response: Response) -> Response:
     headers = response.headers
-    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("Content-Security-Policy", content_security_policy())
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
@@ -128,11 +119,33 @@ def _security_headers(response: Response) -> Response:
     return response
 
 
+def content_security_policy() -> str:
+    """Only what comes from this site; pictures from the storage too, where it gives addresses."""
+    pictures = services().storage.origin()
+    return "; ".join(
+        (
+            "default-src 'self'",
+            # data: for the icons inside Bootstrap's style sheet
+            f"img-src 'self' data: blob:{f' {pictures}' if pictures else ''}",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def _stays_here() -> bool:
+    """Whether pictures leave this machine neither to be kept nor to be detected."""
+    return current_app.config["STORAGE"] == "local" and services().queue.works_here
+
+
 def _page_context() -> dict[str, Any]:
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {
         "theme": theme if theme in THEMES else "auto",
         "signup_open": current_app.config["SIGNUP_OPEN"],
+        "stays_here": _stays_here(),
         "is_admin": current_user.is_authenticated and current_user.is_admin,
     }
 
@@ -151,18 +164,25 @@ def safe_next(target: str | None) -> str | None:
     return None if parts.netloc or parts.scheme else target
 
 
-def paginate(query: Select[*tuple[Any, ...]], per_page: int, *, scalars: bool = True) -> Pagination:
-    """The page that ``?page=`` names; 404 for one that does not exist.
+def paginate(query: Select[*tuple[Any, ...]], per_page: int) -> Pagination:
+    """The page of rows that ``?page=`` names; 404 for one that does not exist."""
+    return _RowPagination(
+        select=query, page=_page(per_page), per_page=per_page, max_per_page=per_page
+    )
 
-    Args:
-        scalars: False for a query of several columns, whose items are then rows.
-    """
+
+def paginate_pictures(pictures: Pictures, per_page: int) -> Pagination:
+    """The same of pictures. ``exact`` tells whether its total is more than a lower limit."""
+    return _PicturePagination(
+        pictures=pictures, page=_page(per_page), per_page=per_page, max_per_page=per_page
+    )
+
+
+def _page(per_page: int) -> int:
     page = request.args.get("page", 1, type=int)
     if not 1 <= page <= MAX_ID // per_page:
         abort(404)
-    if scalars:
-        return db.paginate(query, page=page, per_page=per_page, max_per_page=per_page)
-    return _RowPagination(select=query, page=page, per_page=per_page, max_per_page=per_page)
+    return page
 
 
 class _RowPagination(Pagination):
@@ -176,6 +196,25 @@ class _RowPagination(Pagination):
         query: Select[*tuple[Any, ...]] = self._query_args["select"]
         rows = query.order_by(None).subquery()
         return db.session.scalar(select(func.count()).select_from(rows)) or 0
+
+
+class _PicturePagination(Pagination):
+    """Of a list that nobody counted, one picture more is read: it tells whether there is more."""
+
+    exact = True
+
+    def _query_items(self) -> list[Any]:
+        pictures: Pictures = self._query_args["pictures"]
+        found = pictures.slice(self._query_offset, self.per_page + (not pictures.exact))
+        self._seen = self._query_offset + len(found)
+        return found[: self.per_page]
+
+    def _query_count(self) -> int:
+        pictures: Pictures = self._query_args["pictures"]
+        if pictures.exact:
+            return pictures.total
+        self.exact = self._seen <= self._query_offset + self.per_page
+        return self._seen if self.exact else max(pictures.total, self._seen)
 
 
 def row_ids(texts: Iterable[str]) -> list[int]:

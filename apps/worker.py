@@ -22,6 +22,7 @@ from apps.config import ROOT
 from apps.container import heartbeat, services, warm
 from apps.errors import ConfigError
 from apps.extensions import db
+from apps.jobs import TryLater
 from apps.jobs.celery import DETECT, SWEEP, CeleryQueue
 from apps.ops.metrics import serve_metrics
 
@@ -53,6 +54,10 @@ def detect(image_id: int) -> None:
         logger.warning("database away; image_id=%d waits: %s", image_id, error.orig)
         time.sleep(PAUSE)  # or the whole queue would be thrown away in a moment
         raise Reject("database away", requeue=True) from None
+    except TryLater as error:
+        logger.warning("image_id=%d waits: %s", image_id, error)
+        time.sleep(PAUSE)
+        raise Reject("try later", requeue=True) from None
 
 
 @celery_app.task(name=SWEEP)

@@ -6,9 +6,7 @@ from dotenv import load_dotenv
 
 from apps.app import create_app
 from apps.config import ROOT
-from apps.container import services
 
 os.umask(0o077)  # the database and the pictures are nobody else's
 load_dotenv(ROOT / ".env")
 app = create_app(os.environ.get("SIGHTBOX_CONFIG", "local"))
-services(app).queue.start()

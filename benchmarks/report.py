@@ -17,6 +17,7 @@ class Row:
     ratio: float
     least: float | None = None
     most: float | None = None
+    note: str = ""  # figures behind the ratio
 
     @property
     def good(self) -> bool:
@@ -33,13 +34,14 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def report(rows: list[Row], *, check: bool) -> int:
-    """Print ``rows``; the exit status."""
+def report(rows: list[Row], *, check: bool, **facts: object) -> int:
+    """Print ``rows``; the exit status. ``facts`` are told with those of the machine."""
     width = max(len(row.name) for row in rows)
     for row in rows:
         bar = f">= {row.least}" if row.least is not None else f"<= {row.most}" if row.most else ""
-        print(f"{row.name:<{width}}  {row.ratio:6.2f}  {bar:<8}{'' if row.good else 'MISSED'}")
-    print(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}))
+        missed = "" if row.good else "MISSED "
+        print(f"{row.name:<{width}}  {row.ratio:6.2f}  {bar:<8}{missed}{row.note}")
+    print(json.dumps({"machine": machine() | facts, "rows": [asdict(row) for row in rows]}))
     return int(check and not all(row.good for row in rows))
 
 

@@ -3,18 +3,35 @@
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Work = Callable[[], object]
 
 
-def median_ratio(work: Work, baseline: Work, rounds: int) -> float:
-    """Median of seconds of ``work`` / seconds of ``baseline``, measured in turns.
+@dataclass(frozen=True)
+class Comparison:
+    """Medians over the rounds."""
 
-    In turns, because a shared machine is faster in one minute than in the next.
-    """
+    ratio: float  # seconds of the work / seconds of the baseline, of the same round
+    work_ms: float
+    baseline_ms: float
+
+
+def median_ratio(work: Work, baseline: Work, rounds: int) -> float:
+    """Median of seconds of ``work`` / seconds of ``baseline``, measured in turns."""
+    return compare(work, baseline, rounds).ratio
+
+
+def compare(work: Work, baseline: Work, rounds: int) -> Comparison:
+    """Time both in turns, because a shared machine is faster in one minute than in the next."""
     work()
     baseline()
-    return statistics.median(_seconds(work) / _seconds(baseline) for _ in range(rounds))
+    pairs = [(_seconds(work), _seconds(baseline)) for _ in range(rounds)]
+    return Comparison(
+        statistics.median(mine / theirs for mine, theirs in pairs),
+        1000 * statistics.median(mine for mine, _ in pairs),
+        1000 * statistics.median(theirs for _, theirs in pairs),
+    )
 
 
 def _seconds(work: Work) -> float:

@@ -129,6 +129,17 @@ def postgres() -> Iterator[str]:
     server.dispose()
 
 
+DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+def app_on(request: pytest.FixtureRequest, **overrides: object) -> Flask:
+    """For a fixture with ``params=DATABASES``: what make_app makes, on that database."""
+    if request.param == "postgres":  # before make_app, so that it is dropped after its app closed
+        overrides["SQLALCHEMY_DATABASE_URI"] = request.getfixturevalue("postgres")
+    app: Flask = request.getfixturevalue("make_app")(**overrides)
+    return app
+
+
 @pytest.fixture
 def broker(tmp_path) -> Iterator[Broker]:
     """A Redis server of this test's own, which runs."""

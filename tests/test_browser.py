@@ -145,6 +145,13 @@ def no_sideways_scrolling(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def requests_of(page) -> list[str]:
+    """What the page asks of the server from now on; its icon may come late and does not count."""
+    urls: list[str] = []
+    page.on("request", lambda request: "/static/" in request.url or urls.append(request.url))
+    return urls
+
+
 def upload(page, *files: Path) -> None:
     page.set_input_files("input[type=file]", [str(file) for file in files])
 
@@ -174,8 +181,7 @@ def test_from_sign_up_to_boxes_tags_and_search(new_page, pictures):
     before = visible.count()
     assert before > 3
     assert no_sideways_scrolling(page)
-    requests = []
-    page.on("request", lambda request: requests.append(request.url))
+    requests = requests_of(page)
     slider = page.get_by_label("Confidence")
     slider.focus()
     slider.press("End")
@@ -235,7 +241,12 @@ def test_a_waiting_picture_turns_into_its_result_without_a_reload(
     sign_up(page)
     engine = services(site).detections.engine
     real, may_go = engine.detect, threading.Event()
-    monkeypatch.setattr(engine, "detect", lambda *picture: may_go.wait(60) and real(*picture))
+
+    def detect(*picture, **options):
+        may_go.wait(60)
+        return real(*picture, **options)
+
+    monkeypatch.setattr(engine, "detect", detect)
     upload(page, pictures[0])
     page.wait_for_url(re.compile(r"/images/\d+$"))
     page.evaluate("window.sameDocument = true")
@@ -486,8 +497,7 @@ def test_two_results_are_compared_and_the_other_one_is_used(new_page, pictures, 
     expect(page.locator("svg .is-lit")).to_have_count(1)
 
     # One slider for both, without asking the server; labels and masks on and off.
-    requests = []
-    page.on("request", lambda request: requests.append(request.url))
+    requests = requests_of(page)
     slider = page.get_by_label("Confidence")
     slider.focus()
     slider.press("End")

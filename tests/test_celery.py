@@ -42,7 +42,7 @@ def web(make_app, postgres, broker, tmp_path) -> Flask:
 
 @pytest.fixture
 def start_worker(postgres, broker, tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """start_worker("--pool", "solo") -> a worker with the shipped model; its log is a file."""
+    """start_worker("--pool", "solo", KEY=value) -> a worker with the shipped model; it logs."""
     processes: list[subprocess.Popen[str]] = []
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
     environment |= {
@@ -57,12 +57,13 @@ def start_worker(postgres, broker, tmp_path) -> Iterator[Callable[..., subproces
         "OMP_NUM_THREADS": "1",
     }
 
-    def start(*options: str) -> subprocess.Popen[str]:
+    def start(*options: str, **settings: str) -> subprocess.Popen[str]:
+        given = {f"SIGHTBOX_{key}": value for key, value in settings.items()}
         log = (tmp_path / f"worker{len(processes)}.log").open("w")
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "apps.worker", "worker", "--beat",
              "--without-gossip", "--without-mingle", "--loglevel", "INFO", *options],
-            cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True,
+            cwd=ROOT, env=environment | given, stdout=log, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         log.close()
         processes.append(process)
@@ -209,3 +210,18 @@ def test_a_database_that_ends_every_connection_costs_no_picture(web, postgres, s
     server.dispose()
     assert ended > 0
     until(lambda: all_done(web, 30), "every picture is done")
+
+
+def test_pictures_wait_while_the_storage_is_away(web, start_worker, tmp_path):
+    upload(sign_up(web), 3)
+    blobs, away = tmp_path / "instance" / "blobs", tmp_path / "away"
+    blobs.rename(away)
+    blobs.write_text("a file where the folder was")
+    start_worker("--pool", "solo")
+    log = tmp_path / "worker0.log"
+    until(lambda: log.read_text().count("the storage is away") >= 2, "the worker finds no storage")
+    assert statuses(web)[ImageStatus.FAILED] == 0
+    blobs.unlink()
+    away.rename(blobs)
+    until(lambda: all_done(web, 3), "every picture is done")
+    assert_every_picture_was_detected_once(web, set())  # and the tries before do not count

@@ -1,16 +1,20 @@
 """The administrators' page of models."""
 
 import hashlib
+import html
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from sqlalchemy import select
 
 from apps.container import services
+from apps.extensions import db
+from apps.models import Image
 from apps.vision.zoo import registry
-from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, get_detector
+from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, detectors, get_detector
 
 NAME = "ssd300_vgg16.coco_v1"
 DATA = b"not really weights" * 1000
@@ -143,3 +147,19 @@ def test_auto_fetches_what_it_would_rather_use_once_and_only_if_it_may(make_app,
         while expected and not asked:
             pass
         assert asked == expected
+
+
+def test_the_page_tells_licence_source_checksum_file_and_speed(app, ann, admin, upload):
+    upload(ann)
+    with app.app_context():
+        image = db.session.scalars(select(Image)).one()
+        image.model, image.duration_ms = BLOOD_CELLS.name, 1234
+        db.session.commit()
+        store = services(app).models.store
+    page = html.unescape(admin.get("/crud/models").text)
+    assert page.count("1234 ms") == 1
+    for spec in detectors():
+        assert spec.card.licence in page
+        assert spec.weights.sha256 in page
+        assert str(store.path(spec.weights)) in page
+        assert spec.weights.url is None or spec.weights.url in page

@@ -16,7 +16,6 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 EXAMPLE = (ROOT / "docs" / "deploy" / "compose.env.example").read_text()
 # Read by the shell or by gunicorn's settings, before there is a configuration.
 OUTSIDE = {"CONFIG", "INSTANCE_PATH", "THREADS", "ACCESS_LOG"}
-STORAGE = {"STORAGE_URL", "STORAGE_OPTIONS"}
 FROM_THE_ENV_FILE = re.compile(r"\$\{(\w+)(:\?|:-)[^}]*\}")
 
 
@@ -61,7 +60,7 @@ def test_whoever_is_waited_for_exists_and_can_be_healthy():
 
 
 def test_every_setting_of_the_containers_exists():
-    known = {key for key in dir(Base) if key.isupper()} | OUTSIDE | STORAGE
+    known = {key for key in dir(Base) if key.isupper()} | OUTSIDE
     given = {key for _, key, _ in environments()}
     given |= set(re.findall(r"SIGHTBOX_\w+(?==)", DOCKERFILE))
     ours = {key.removeprefix("SIGHTBOX_") for key in given if key.startswith("SIGHTBOX_")}

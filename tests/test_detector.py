@@ -155,7 +155,7 @@ def test_a_disk_that_is_full_fails_the_file_and_not_the_others(ann, app, monkeyp
     files = [(io.BytesIO(picture_bytes()), "a.jpg"), (io.BytesIO(picture_bytes()), "b.jpg")]
     answer = ann.post("/upload", data={"image": files})
     assert answer.status_code == 200
-    assert "disk may be full" in answer.text
+    assert "storage is full" in answer.text
     assert len(stored_files(app)) == 3
 
 
@@ -201,6 +201,32 @@ def test_files_are_private_sandboxed_and_revalidated(ann, upload, app):
         f"/images/{found.original_name}", headers={"If-None-Match": answer.headers["ETag"]}
     )
     assert again.status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part"),
+    [
+        ("bytes=10-19", 206, slice(10, 20)),
+        ("bytes=-5", 206, slice(-5, None)),
+        ("bytes=600-", 206, slice(600, None)),
+        ("bytes=0-999999", 206, slice(None)),
+        ("bytes=999999-", 416, None),
+        ("nonsense", 416, None),
+    ],
+)
+def test_a_part_of_a_file_is_sent_when_it_is_asked_for(ann, upload, app, asked, status, part):
+    data = picture_bytes()
+    address = f"/images/{image(app, upload(ann, data)).original_name}"
+    assert len(data) > 600
+    assert ann.get(address).headers["Accept-Ranges"] == "bytes"
+    answer = ann.get(address, headers={"Range": asked})
+    assert answer.status_code == status
+    if part is not None:
+        assert answer.data == data[part]
+        assert answer.content_length == len(answer.data)
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+    stale = ann.get(address, headers={"Range": asked, "If-Range": '"another"'})
+    assert (stale.status_code, stale.data) == (200, data)
 
 
 # -- gallery and search --------------------------------------------------------------------

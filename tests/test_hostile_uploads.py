@@ -131,7 +131,7 @@ def assert_stored(app: Flask, client: FlaskClient, case: Case, image_id: int) ->
                 assert max(derived.size) == min(side, max(image.width, image.height))
                 assert not derived.getexif()
                 assert not {"exif", "xmp", "icc_profile"} & set(derived.info)
-        served = client.get(f"/images/{image.original_name}")
+    served = client.get(f"/images/{image.original_name}")
     assert served.data == case.data
     assert served.mimetype == image.media_type
     assert served.headers["X-Content-Type-Options"] == "nosniff"
@@ -884,7 +884,7 @@ def test_a_full_disk_leaves_neither_files_nor_a_row(app, make_user, monkeypatch,
     monkeypatch.setattr(storage, "put", failing)
     owner = make_user("ann")
     with app.app_context():
-        with pytest.raises(InvalidImage, match="disk may be full"):
+        with pytest.raises(InvalidImage, match="storage is full"):
             services().images.upload(owner, "a.jpg", io.BytesIO(picture_bytes()))
         assert db.session.scalar(select(func.count()).select_from(Image)) == 0
     assert_nothing_stray(app)

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from apps.container import services
 from apps.extensions import db
+from apps.jobs import TryLater
 from apps.jobs.thread import ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
 from apps.services.detections import MAX_ATTEMPTS
@@ -97,6 +98,42 @@ def test_no_transaction_is_open_while_the_engine_works(app, ann, upload):
     services(app).detections.engine.script = script
     upload(ann)
     assert seen == [False]
+
+
+def storage_fails(app, monkeypatch, *actions: str) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("away")
+
+    for action in actions:
+        monkeypatch.setattr(type(services(app).storage), action, fail)
+
+
+def test_a_picture_waits_without_losing_a_try_while_the_storage_is_away(
+    app, ann, upload, monkeypatch
+):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.QUEUED, attempts=MAX_ATTEMPTS - 1)
+    with monkeypatch.context() as patch:
+        storage_fails(app, patch, "open", "check")
+        for _ in range(MAX_ATTEMPTS + 1):
+            with app.app_context(), pytest.raises(TryLater):
+                services(app).detections.run(image_id)
+            found = state(app, image_id)
+            assert (found.status, found.attempts) == (ImageStatus.QUEUED, MAX_ATTEMPTS - 1)
+            assert found.claimed_by is None
+    with app.app_context():
+        services(app).detections.run(image_id)
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+def test_one_file_that_cannot_be_read_does_not_hold_up_the_others(app, ann, upload, monkeypatch):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.QUEUED, attempts=0)
+    storage_fails(app, monkeypatch, "open")  # the storage itself works
+    for _ in range(MAX_ATTEMPTS):
+        with app.app_context():
+            services(app).detections.run(image_id)
+    assert state(app, image_id).status is ImageStatus.FAILED
 
 
 def test_a_result_that_comes_after_its_claim_was_lost_is_dropped(app, ann, upload):
@@ -271,6 +308,22 @@ def test_the_thread_survives_a_database_that_is_away_for_a_moment():
         return rows.next(but)
 
     queue = make_queue(rows, next_job=next_job, poll=0.01)
+    queue.start()
+    assert rows.empty.wait(PATIENCE)
+    queue.stop(PATIENCE)
+    assert rows.done == [5]
+
+
+def test_the_thread_pauses_for_a_job_that_waits_and_does_it_later():
+    rows = Rows(5)
+    failures = [TryLater("the storage is away")]
+
+    def run(number):
+        if failures:
+            raise failures.pop()
+        rows.run(number)
+
+    queue = make_queue(rows, run=run, poll=0.01)
     queue.start()
     assert rows.empty.wait(PATIENCE)
     queue.stop(PATIENCE)

@@ -88,7 +88,7 @@ def test_templates_hold_no_text_outside_of_translation():
             path.read_text(),
             flags=re.S,
         )
-        text = re.sub(r"<code>.*?</code>", "", text)
+        text = re.sub(r"<code>.*?</code>", "", text, flags=re.S)
         for words in re.findall(r">([^<>]*[A-Za-z]{2,}[^<>]*)<", text):
             cleaned = words.strip(" ·\n%×&;:,.+")
             assert not cleaned or allowed.fullmatch(cleaned), f"{path.name}: {cleaned!r}"

@@ -25,7 +25,7 @@ def show() -> ResponseReturnValue:
         flash(gettext("Saved."), "success")
         return redirect(url_for("account.show"), 303)
     status = 422 if form.is_submitted() else 200
-    used = services().images.used_bytes(current_user.id)
+    used = services().images.totals(current_user.id).bytes
     quota = services().images.quota(current_user.id)
     return render_template("auth/account.html", form=form, used=used, quota=quota), status
 

@@ -1,13 +1,14 @@
-"""Commands: ``flask users …``, ``flask detect …``, ``flask models …``, ``flask workers …``."""
+"""Commands: ``flask users …``, ``detect``, ``models``, ``storage`` and ``workers``."""
 
 from flask import Flask
 
 from apps.cli.detect import detect
 from apps.cli.models import models
+from apps.cli.storage import storage
 from apps.cli.users import users
 from apps.cli.workers import workers
 
-__all__ = ["detect", "init_app", "models", "users", "workers"]
+__all__ = ["detect", "init_app", "models", "storage", "users", "workers"]
 
 
 def init_app(app: Flask) -> None:
@@ -16,3 +17,4 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(detect)
     app.cli.add_command(models)
     app.cli.add_command(workers)
+    app.cli.add_command(storage)

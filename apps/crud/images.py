@@ -10,7 +10,7 @@ from apps.crud.forms import ImageForm, UploadForm, accepted, status_of
 from apps.crud.listing import Listing, chosen_ids, read_listing
 from apps.files import send_stored
 from apps.models import ImageStatus
-from apps.web import paginate
+from apps.web import paginate_pictures
 
 COLUMNS = ("created", "title", "owner", "status", "bytes")
 Owners = list[tuple[int, str]]
@@ -27,10 +27,10 @@ def images() -> ResponseReturnValue:
     owners = services().image_admin.owners()
     listing = _listing(owners)
     owner, status = listing.filters["owner"], listing.filters["status"]
-    query = services().image_admin.all_query(
+    pictures = services().image_admin.all(
         listing.search, listing.sort, status, int(owner) if owner else None
     )
-    page = paginate(query, current_app.config["ADMIN_PAGE_SIZE"])
+    page = paginate_pictures(pictures, current_app.config["ADMIN_PAGE_SIZE"])
     return render_template(
         "crud/images.html", page=page, listing=listing, owners=owners, statuses=list(ImageStatus)
     )

@@ -20,6 +20,8 @@ def models() -> ResponseReturnValue:
         default=services().models.default(),
         progress={model.spec.name: progress_of(model) for model in states},
         folder=services().models.store.folder,
+        path=services().models.store.path,
+        speeds=services().models.speeds(),
         removed=services().own_models.removed(),
     )
 

@@ -22,7 +22,7 @@ def _listing() -> Listing:
 def tags() -> ResponseReturnValue:
     listing = _listing()
     query = services().tags.all_query(listing.search, listing.sort)
-    page = paginate(query, current_app.config["ADMIN_PAGE_SIZE"], scalars=False)
+    page = paginate(query, current_app.config["ADMIN_PAGE_SIZE"])
     return render_template("crud/tags.html", page=page, listing=listing)
 
 

@@ -27,7 +27,7 @@ def _listing() -> Listing:
 def users() -> ResponseReturnValue:
     listing = _listing()
     query = services().accounts.all_query(listing.search, listing.sort, **listing.filters)
-    page = paginate(query, current_app.config["ADMIN_PAGE_SIZE"], scalars=False)
+    page = paginate(query, current_app.config["ADMIN_PAGE_SIZE"])
     return render_template("crud/users.html", page=page, listing=listing)
 
 
@@ -52,8 +52,8 @@ def user_edit(user_id: int) -> ResponseReturnValue:
         flash(gettext("Saved."), "success")
         still = current_user.is_admin  # one's own role may have changed
         return redirect(url_for("crud.users" if still else "detector.index"), 303)
-    holdings = services().accounts.holdings(user_id)
-    page = render_template("crud/user.html", form=form, user=user, holdings=holdings)
+    totals = services().images.totals(user_id)
+    page = render_template("crud/user.html", form=form, user=user, totals=totals)
     return page, status_of(form)
 
 

@@ -29,7 +29,7 @@ from apps.models import Image, Result
 from apps.services.images import Outcome
 from apps.vision.draw import annotated_jpeg
 from apps.vision.types import Box
-from apps.web import paginate, row_ids, wants_json
+from apps.web import paginate_pictures, row_ids, wants_json
 
 MAX_SEARCH = 100  # characters
 __all__ = ["bp", "compare", "selection"]  # importing the two registers their pages
@@ -53,14 +53,15 @@ def search() -> ResponseReturnValue:
 
 def _gallery(tag: str = "") -> ResponseReturnValue:
     user_id = current_user.id
-    query = services().images.gallery_query(user_id, tag)
+    totals = services().images.totals(user_id)
+    pictures = services().images.gallery(user_id, tag, total=totals.pictures)
     models = services().models.all()
     return render_template(
         "detector/index.html",
-        page=paginate(query, current_app.config["GALLERY_PAGE_SIZE"]),
+        page=paginate_pictures(pictures, current_app.config["GALLERY_PAGE_SIZE"]),
         search=tag,
         chips=services().tags.counts(user_id),
-        waiting=services().images.waiting(user_id),
+        waiting=totals.waiting,
         detector=next(model.spec for model in models if model.in_use),
         ready_models=[model.spec for model in models if model.ready],
         form=UploadForm(),
@@ -73,7 +74,7 @@ def statuses() -> ResponseReturnValue:
     """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
     ids = row_ids(request.args.getlist("id")[:200])
     found = services().images.statuses(current_user.id, ids)
-    waiting = services().images.waiting(current_user.id)
+    waiting = services().images.totals(current_user.id).waiting
     return jsonify(
         statuses={str(image_id): status.value for image_id, status in found.items()},
         waiting=waiting,
@@ -223,8 +224,7 @@ def remove_tag(image_id: int, tag_id: int) -> ResponseReturnValue:
 @login_required
 def file(filename: str) -> ResponseReturnValue:
     """A stored file for its owner. Originals, which are a stranger's bytes, are only saved."""
-    stored = services().images.open_file(filename, current_user.id)
-    return send_stored(stored, attachment=stored.original)
+    return send_stored(services().images.open_file(filename, current_user.id))
 
 
 @bp.get("/images/<int:image_id>/annotated")
@@ -232,7 +232,8 @@ def file(filename: str) -> ResponseReturnValue:
 def annotated(image_id: int) -> ResponseReturnValue:
     """The picture with the boxes at and above the threshold drawn in, as JPEG."""
     image = services().images.get_owned(current_user.id, image_id)
-    _, found = _asked_result(image, threshold_of(request.args, current_user.threshold))
+    threshold = threshold_of(request.args, current_user.threshold)
+    _, found = _asked_result(image, threshold)  # before the next line, which ends the transaction
     data = services().images.read_original(image)
     return _download(image, annotated_jpeg(data, found), "jpg")
 

@@ -7,6 +7,10 @@ Run = Callable[[int], None]  # does the job of one row; doing it twice does noth
 Next = Callable[[Collection[int]], int | None]  # the oldest waiting row but for these, if any
 
 
+class TryLater(Exception):
+    """Raised by a job that waits again, for no fault of its own: pause before the next one."""
+
+
 class Queue(Protocol):
     """A way to have a job done soon."""
 

@@ -1,6 +1,10 @@
 """Jobs done at once, inside the call: for tests and scripts."""
 
-from apps.jobs import Run
+import logging
+
+from apps.jobs import Run, TryLater
+
+logger = logging.getLogger(__name__)
 
 
 class InlineQueue:
@@ -12,7 +16,10 @@ class InlineQueue:
         self._run = run
 
     def enqueue(self, job_id: int) -> None:
-        self._run(job_id)
+        try:
+            self._run(job_id)
+        except TryLater as error:
+            logger.warning("the job waits: %s", error)
 
     def start(self) -> None:
         """Nothing waits here."""

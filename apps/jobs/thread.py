@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from apps.jobs import Next, Run
+from apps.jobs import Next, Run, TryLater
 from apps.jobs.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,10 @@ class ThreadQueue:
                         self._recover()
                     while not self._stopping.is_set() and self._work_once():
                         pass
+            except TryLater as error:
+                logger.warning("jobs wait; trying again in %.0f s: %s", self._poll, error)
+                self._stopping.wait(self._poll)
+                continue
             except Exception:  # the database may be away for a moment; the thread must live on
                 logger.exception("job queue failed; trying again in %.0f s", self._poll)
                 self._stopping.wait(self._poll)

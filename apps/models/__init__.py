@@ -1,8 +1,10 @@
 """Facts kept in the database."""
 
-from apps.models.image import SETTLED, Detection, Image, ImageStatus, Result
+from apps.models import triggers  # what create_all makes beside the tables
+from apps.models.counts import PictureCount, TagCount
+from apps.models.image import NOT_DONE, SETTLED, Detection, Image, ImageStatus, Result
 from apps.models.setting import DETECTOR, Setting
-from apps.models.tag import MAX_TAG_LENGTH, ImageTag, Tag, TagSource
+from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
 from apps.models.worker import Worker
@@ -10,19 +12,24 @@ from apps.models.worker import Worker
 __all__ = [
     "DETECTOR",
     "MAX_TAG_LENGTH",
+    "NOT_DONE",
     "SETTLED",
+    "VISIBLE",
     "Detection",
     "Image",
     "ImageStatus",
     "ImageTag",
+    "PictureCount",
     "Result",
     "Role",
     "Setting",
     "Tag",
+    "TagCount",
     "TagSource",
     "User",
     "Worker",
     "fold",
     "new_session_key",
+    "triggers",
     "utcnow",
 ]

@@ -14,11 +14,12 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    literal_column,
 )
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 
 from apps.extensions import Model
-from apps.models.types import UTCDateTime, created, pk, utcnow, word_enum
+from apps.models.types import UTCDateTime, created, fold, partial, pk, utcnow, word_enum
 
 if TYPE_CHECKING:
     from apps.models.tag import ImageTag, Tag
@@ -47,15 +48,20 @@ class Image(Model):
         CheckConstraint("width > 0 AND height > 0", name="size_positive"),
         CheckConstraint("bytes > 0", name="bytes_positive"),
         UniqueConstraint("owner_id", "sha256"),
-        Index(None, "owner_id", "created_at", "id"),
+        Index(None, "owner_id", "id", unique=True),  # a gallery; and what ImageTag refers to
+        Index("ix_images_not_done", "owner_id", "status", "id", **partial("status <> 'done'")),
         Index(None, "status", "created_at"),
         Index(None, "status", "queued_at"),
         Index(None, "status", "claimed_at"),
+        Index(None, "created_at", "id"),
+        Index(None, "bytes", "id"),
+        Index(None, "folded", "id"),
     )
 
     id: Mapped[pk]
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     title: Mapped[str] = mapped_column(String(120))  # the uploaded file's name, for people
+    folded: Mapped[str] = mapped_column(String(360), server_default="")  # fold(title), set with it
     key: Mapped[str] = mapped_column(String(32), unique=True)  # stem of the three stored files
     extension: Mapped[str] = mapped_column(String(8))  # from the sniffed format: "jpg"
     media_type: Mapped[str] = mapped_column(String(40))
@@ -89,6 +95,7 @@ class Image(Model):
         lazy="raise",
     )
     tag_links: Mapped[list[ImageTag]] = relationship(
+        primaryjoin="Image.id == foreign(ImageTag.image_id)",
         back_populates="image",
         cascade="all, delete-orphan",
         passive_deletes=True,
@@ -101,6 +108,11 @@ class Image(Model):
         viewonly=True,
         lazy="raise",
     )
+
+    @validates("title")
+    def _fold_title(self, _key: str, title: str) -> str:
+        self.folded = fold(title)
+        return title
 
     @property
     def original_key(self) -> str:
@@ -130,6 +142,9 @@ class Image(Model):
     @property
     def thumbnail_name(self) -> str:
         return f"{self.key}-thumbnail.webp"
+
+
+NOT_DONE = Image.status != literal_column("'done'")  # answered from ix_images_not_done
 
 
 class Result(Model):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, String, literal_column
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from apps.extensions import Model
-from apps.models.types import created, pk, word_enum
+from apps.models.types import created, partial, pk, word_enum
 
 if TYPE_CHECKING:
     from apps.models.image import Image
@@ -39,17 +39,41 @@ class Tag(Model):
 
 
 class ImageTag(Model):
-    """A tag on a picture and who put it there."""
+    """A tag on a picture and who put it there.
+
+    ``owner_id`` is the picture's: the database fills it in, refuses another, and changes it with
+    the picture. It stands here so that the pictures of one owner and one tag lie together in an
+    index.
+    """
 
     __tablename__ = "image_tags"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner_id", "image_id"],
+            ["images.owner_id", "images.id"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+        Index(
+            "ix_image_tags_visible",
+            "owner_id", "tag_id", "image_id",
+            **partial("source <> 'removed'"),
+        ),
+    )  # fmt: skip
 
-    image_id: Mapped[int] = mapped_column(
-        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True
-    )
+    image_id: Mapped[int] = mapped_column(primary_key=True)
     tag_id: Mapped[int] = mapped_column(
         ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True, index=True
     )
+    owner_id: Mapped[int] = mapped_column(server_default="0")
     source: Mapped[TagSource] = mapped_column(word_enum(TagSource, "source"))
 
-    image: Mapped[Image] = relationship(back_populates="tag_links", lazy="raise")
+    image: Mapped[Image] = relationship(
+        primaryjoin="Image.id == foreign(ImageTag.image_id)",
+        back_populates="tag_links",
+        lazy="raise",
+    )
     tag: Mapped[Tag] = relationship(back_populates="links", lazy="raise")
+
+
+VISIBLE = ImageTag.source != literal_column("'removed'")  # answered from ix_image_tags_visible

@@ -4,7 +4,7 @@ import enum
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from sqlalchemy import DateTime, Dialect, Enum
+from sqlalchemy import DateTime, Dialect, Enum, text
 from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -52,6 +52,14 @@ def word_enum(kind: type[enum.StrEnum], name: str) -> Enum:
         length=16,
         values_callable=lambda members: [member.value for member in members],
     )
+
+
+def partial(where: str) -> dict[str, Any]:
+    """Arguments of an Index that holds the rows of ``where`` alone, on both databases.
+
+    A query must say the very same words to be answered from it, so write no bound values there.
+    """
+    return {"sqlite_where": text(where), "postgresql_where": text(where)}
 
 
 pk = Annotated[int, mapped_column(primary_key=True)]

@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session, aliased, scoped_session
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import (
     Image,
+    PictureCount,
     Role,
     User,
     fold,
     new_session_key,
     utcnow,
 )
-from apps.services.pictures import Holdings, holdings_of
+from apps.services.pictures import Holdings, delete_pictures, holdings_of
 from apps.storage import Storage
 
 USERNAME = re.compile(r"[^\W_](?:[\w .-]*[\w])?")
@@ -127,8 +128,9 @@ class AccountService:
         self, search: str = "", sort: str = "-created", role: str = "", state: str = ""
     ) -> Select[User, int]:
         """Rows (account, number of pictures) for administrators."""
-        pictures = func.count(Image.id)
-        query = select(User, pictures.label("pictures")).outerjoin(Image).group_by(User.id)
+        pictures = func.coalesce(func.sum(PictureCount.pictures), 0)
+        query = select(User, pictures.label("pictures"))
+        query = query.outerjoin(PictureCount, PictureCount.owner_id == User.id).group_by(User.id)
         if search:
             query = query.where(
                 or_(
@@ -264,6 +266,7 @@ class AccountService:
         self._keep_an_admin(ids)
         images = self.session.scalars(select(Image).where(Image.owner_id.in_(ids))).all()
         keys = [key for image in images for key in image.storage_keys]
+        delete_pictures(self.session, Image.owner_id.in_(ids))
         users = self.session.scalars(select(User).where(User.id.in_(ids))).all()
         for user in users:
             self.session.delete(user)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, Conflict, DetectionError, InvalidInput
-from apps.jobs import Queue
+from apps.jobs import Queue, TryLater
 from apps.models import SETTLED, Image, ImageStatus, utcnow
 from apps.services.models import ModelService
 from apps.services.pictures import require_picture
@@ -31,7 +31,7 @@ FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
 
-# Told of each try: model, "done", "lost", "refused" or "crashed", and its seconds.
+# Told of each try: model, "done", "lost", "refused", "crashed" or "put back", and its seconds.
 Observer = Callable[[str, str, float], None]
 
 
@@ -73,6 +73,9 @@ class DetectionService:
         """Detect one queued picture. Again, or from two workers at once, does nothing more.
 
         While the engine cannot work the picture stays queued, for another worker or a later one.
+
+        Raises:
+            TryLater: the storage is away, and the picture waits again with no try counted.
         """
         if self.engine.status().trouble is not None:
             return
@@ -92,6 +95,10 @@ class DetectionService:
             model = found.model
             kept = self._record(claim, found, round((time.perf_counter() - started) * 1000))
             result = "done" if kept else "lost"
+        except TryLater:
+            result = "put back"
+            self._put_back(claim)
+            raise
         except AppError as error:  # its text says why, and trying again cannot help
             result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
@@ -202,8 +209,18 @@ class DetectionService:
                 data = file.read()
         except FileNotFoundError as error:
             raise DetectionError(LOST) from error
+        except OSError:
+            self._wait_for_storage()
+            raise  # the storage is there: this one file cannot be read
         decoded = decode(data, side=DETAIL_SIDE)
         return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
+
+    def _wait_for_storage(self) -> None:
+        """Raise TryLater if no file at all can be reached."""
+        try:
+            self.storage.check()
+        except OSError as error:
+            raise TryLater(f"the storage is away: {error}") from error
 
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
         """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
@@ -232,6 +249,11 @@ class DetectionService:
         else:
             self._settle(claim, status=ImageStatus.QUEUED)
             self.session.commit()
+
+    def _put_back(self, claim: Claim) -> None:
+        """As if it had never been claimed."""
+        self._settle(claim, status=ImageStatus.QUEUED, attempts=claim.attempt - 1)
+        self.session.commit()
 
     def _settle(self, claim: Claim, **values: object) -> bool:
         """Write the end of a claim; False if the row is gone or claimed by somebody else."""

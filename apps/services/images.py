@@ -2,19 +2,35 @@
 
 import hashlib
 import logging
+import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, joinedload, scoped_session, selectinload
+from sqlalchemy.orm import (
+    InstrumentedAttribute,
+    Session,
+    joinedload,
+    scoped_session,
+    selectinload,
+)
 
-from apps.errors import N_, AppError, InvalidImage, NotFound
+from apps.errors import N_, AppError, InvalidImage, NotFound, Unavailable
 from apps.jobs import Queue
-from apps.models import Detection, Image, ImageStatus, ImageTag, Tag, TagSource, User, fold
-from apps.services.pictures import NO_PICTURE, require_picture
+from apps.models import VISIBLE, Detection, Image, ImageStatus, ImageTag, Tag, TagCount, User, fold
+from apps.services.pictures import (
+    MANY,
+    NO_PICTURE,
+    Pictures,
+    Totals,
+    delete_pictures,
+    require_picture,
+    totals_of,
+)
 from apps.storage import Storage
 from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
 
@@ -47,12 +63,19 @@ class Outcome:
 class StoredFile:
     """A file of a picture, ready to be sent."""
 
-    stream: BinaryIO
+    stream: BinaryIO  # seekable
     size: int  # bytes
     media_type: str
     etag: str
     download_name: str
     original: bool
+
+
+@dataclass(frozen=True)
+class StoredLink:
+    """Where a file of a picture can be had from the storage itself, for a short time."""
+
+    address: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +160,7 @@ class ImageService:
 
     def _refuse_over_quota(self, owner_id: int, size: int) -> None:
         quota = self.quota(owner_id)
-        if quota and self.used_bytes(owner_id) + size > quota:
+        if quota and self.totals(owner_id).bytes + size > quota:
             raise InvalidImage(
                 "over_quota",
                 N_("Your space of %(quota)s MB is full. Delete some pictures, or ask for more."),
@@ -172,10 +195,9 @@ class ImageService:
         own = self.session.scalar(select(User.quota_bytes).where(User.id == owner_id))
         return self.limits.quota_bytes if own is None else own
 
-    def used_bytes(self, owner_id: int) -> int:
-        """Bytes of originals the account keeps."""
-        query = select(func.coalesce(func.sum(Image.bytes), 0)).where(Image.owner_id == owner_id)
-        return int(self.session.scalar(query) or 0)
+    def totals(self, owner_id: int) -> Totals:
+        """How many pictures the account has, how many of them wait, and their bytes."""
+        return totals_of(self.session, owner_id)
 
     # -- look up ---------------------------------------------------------------------------
 
@@ -215,44 +237,60 @@ class ImageService:
             raise NotFound(NO_PICTURE)
         return image
 
-    def gallery_query(self, owner_id: int, tag: str = "") -> Select[Image]:
-        """The owner's pictures, newest first, with their tags.
+    def gallery(self, owner_id: int, tag: str = "", *, total: int) -> Pictures:
+        """The owner's pictures, the latest upload first, with their tags.
 
         Args:
             tag: when given, only pictures with this tag; if the owner has no tag spelled so,
                 those with a tag that contains it.
+            total: how many pictures the owner has, see ``totals``.
         """
-        query = (
-            select(Image)
-            .where(Image.owner_id == owner_id)
-            .options(selectinload(Image.tags))
-            .order_by(Image.created_at.desc(), Image.id.desc())
+        if tag:
+            return self._tagged(owner_id, tag)
+        mine = select(Image.id).where(Image.owner_id == owner_id)
+        return self._latest_first(mine, Image.id, total)
+
+    def _tagged(self, owner_id: int, text: str) -> Pictures:
+        """The pictures with the tag spelled like ``text``, or with one that contains it."""
+        folded = fold(text.strip())
+        number = func.sum(TagCount.pictures)
+        found = self.session.execute(
+            select(Tag.id, Tag.folded, number)
+            .join(TagCount, TagCount.tag_id == Tag.id)
+            .where(TagCount.owner_id == owner_id, Tag.folded.contains(folded, autoescape=True))
+            .group_by(Tag.id, Tag.folded)
+            .having(number > 0)
+        ).all()
+        exact = [row for row in found if row.folded == folded]
+        return self._with_any(owner_id, {row.id: row[2] for row in exact or found})
+
+    def _with_any(self, owner_id: int, pictures: dict[int, int]) -> Pictures:
+        """The pictures with one or more of the tags.
+
+        Args:
+            pictures: on how many of the owner's pictures each tag is, by the tag's id.
+        """
+        most = max(pictures.values(), default=0)
+        mine = and_(ImageTag.owner_id == owner_id, VISIBLE)
+        if len(pictures) == 1:
+            links = select(ImageTag.image_id).where(mine, ImageTag.tag_id == next(iter(pictures)))
+            return self._latest_first(links, ImageTag.image_id, most)
+        mine = and_(mine, ImageTag.tag_id.in_(list(pictures)))
+        if most <= MANY:
+            links = select(ImageTag.image_id).where(mine).distinct()
+            total = self.session.scalar(select(func.count()).select_from(links.subquery()))
+            return self._latest_first(links, ImageTag.image_id, total or 0)
+        # Some tag is frequent: walking along the gallery fills a page soon, and nobody counts.
+        walk = select(Image.id).where(
+            Image.owner_id == owner_id, exists().where(ImageTag.image_id == Image.id, mine)
         )
-        return query.where(self._tagged(owner_id, tag)) if tag else query
+        return self._latest_first(walk, Image.id, most, exact=False)
 
-    def _tagged(self, owner_id: int, tag: str) -> ColumnElement[bool]:
-        def has(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-            return exists().where(
-                ImageTag.image_id == Image.id,
-                ImageTag.source != TagSource.REMOVED,
-                Tag.id == ImageTag.tag_id,
-                condition,
-            )
-
-        folded = fold(tag.strip())
-        exact = has(Tag.folded == folded)
-        known = select(Image.id).where(and_(Image.owner_id == owner_id, exact)).limit(1)
-        if self.session.scalar(known) is not None:
-            return exact
-        return has(Tag.folded.contains(folded, autoescape=True))
-
-    def waiting(self, owner_id: int) -> int:
-        """How many of the owner's pictures are queued or running."""
-        query = select(func.count()).where(
-            Image.owner_id == owner_id,
-            Image.status.in_((ImageStatus.QUEUED, ImageStatus.RUNNING)),
-        )
-        return self.session.scalar(query) or 0
+    def _latest_first(
+        self, ids: Select[int], order: InstrumentedAttribute[int], total: int, exact: bool = True
+    ) -> Pictures:
+        tags = (selectinload(Image.tags),)
+        return Pictures(self.session, ids, (order,), True, total, exact, tags)
 
     def statuses(self, owner_id: int, image_ids: Iterable[int]) -> dict[int, ImageStatus]:
         """Status of those of ``image_ids`` that are the owner's."""
@@ -266,30 +304,21 @@ class ImageService:
     def neighbours(self, image: Image) -> tuple[int | None, int | None]:
         """Ids of the pictures before (newer) and after (older) ``image`` in its gallery."""
         mine = select(Image.id).where(Image.owner_id == image.owner_id)
-        place = (image.created_at, image.id)
-        newer = (Image.created_at > place[0]) | (
-            (Image.created_at == place[0]) & (Image.id > place[1])
-        )
-        older = (Image.created_at < place[0]) | (
-            (Image.created_at == place[0]) & (Image.id < place[1])
-        )
-        return (
-            self.session.scalar(mine.where(newer).order_by(Image.created_at, Image.id).limit(1)),
-            self.session.scalar(
-                mine.where(older).order_by(Image.created_at.desc(), Image.id.desc()).limit(1)
-            ),
-        )
+        newer = mine.where(Image.id > image.id).order_by(Image.id)
+        older = mine.where(Image.id < image.id).order_by(Image.id.desc())
+        return self.session.scalar(newer.limit(1)), self.session.scalar(older.limit(1))
 
     # -- files -----------------------------------------------------------------------------
 
-    def open_file(self, filename: str, owner_id: int | None) -> StoredFile:
-        """One of the three stored files by its name in the address.
+    def open_file(self, filename: str, owner_id: int | None) -> StoredFile | StoredLink:
+        """One of the three stored files by its name in the address, or where it is.
 
         Args:
             owner_id: whose picture it must be; None for an administrator.
 
         Raises:
             NotFound: no such file of this owner.
+            Unavailable: the storage does not answer.
         """
         stem = filename.rpartition(".")[0]
         key, _, kind = stem.partition("-")
@@ -301,32 +330,31 @@ class ImageService:
         if image is None or filename not in names:
             raise NotFound(NO_PICTURE)
         storage_key = image.storage_keys[names.index(filename)]
-        try:
-            size = self.storage.size(storage_key)
-            stream = self.storage.open(storage_key)
-        except FileNotFoundError:
-            raise NotFound(N_("The stored file of this picture is gone.")) from None
         original = filename == image.original_name
-        return StoredFile(
-            stream,
-            size,
-            image.media_type if original else "image/webp",
-            f"{image.sha256[:32]}{kind}",
-            image.title if original else filename,
-            original,
-        )
+        media_type = image.media_type if original else "image/webp"
+        title = image.title if original else None
+        etag = f"{image.sha256[:32]}{kind}"
+        self.session.commit()  # no transaction stays open while the storage is asked
+        with _storage_errors():
+            link = self.storage.link(storage_key, media_type, title)
+            if link is not None:
+                return StoredLink(link)
+            stream = self.storage.open(storage_key)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        return StoredFile(stream, size, media_type, etag, title or filename, original)
 
     def read_original(self, image: Image) -> bytes:
         """The untouched bytes of the upload.
 
         Raises:
             NotFound: the file is gone from the storage.
+            Unavailable: the storage does not answer.
         """
-        try:
-            with self.storage.open(image.original_key) as file:
-                return file.read()
-        except FileNotFoundError:
-            raise NotFound(N_("The stored file of this picture is gone.")) from None
+        key = image.original_key
+        self.session.commit()  # as in open_file
+        with _storage_errors(), self.storage.open(key) as file:
+            return file.read()
 
     # -- delete ----------------------------------------------------------------------------
 
@@ -341,19 +369,36 @@ class ImageService:
 
     def delete(self, image_ids: Iterable[int]) -> int:
         """Delete pictures with their boxes, tag links and files; the number that existed."""
-        images = self.session.scalars(select(Image).where(Image.id.in_(list(image_ids)))).all()
+        ids = list(image_ids)
+        images = self.session.scalars(select(Image).where(Image.id.in_(ids))).all()
         keys = [key for image in images for key in image.storage_keys]
-        for image in images:
-            self.session.delete(image)
+        delete_pictures(self.session, Image.id.in_(ids))
         self.session.commit()
         self.storage.delete(*keys)  # last: an orphan file is harmless, a dead link is not
         return len(images)
 
 
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Errors of reading, as what a user may be told."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(N_("The stored file of this picture is gone.")) from None
+    except OSError as error:
+        logger.exception("storage failed")
+        raise Unavailable(
+            N_("The storage of the pictures does not answer. Try again in a moment.")
+        ) from error
+
+
 def _not_stored() -> InvalidImage:
     return InvalidImage(
         "not_stored",
-        N_("The server could not keep this file; its disk may be full."),
+        N_(
+            "The server could not keep this file: its storage is full or does not answer. "
+            "Try again later."
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """Which detectors there are, which one is in use, and where their weights are."""
 
+import statistics
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -18,6 +19,8 @@ from apps.vision.zoo.registry import (
     Registry,
 )
 from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
+
+SPEED_SAMPLES = 1000  # newest detections that tell how fast a model is here
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,20 @@ class ModelService:
         if weights.own:
             raise Conflict(OWN_MISSING, file=weights.name)
         self.downloads.start(weights)
+
+    def speeds(self) -> dict[str, float]:
+        """Median milliseconds a picture of the newest detections, by the models that made them."""
+        rows = self.session.execute(
+            select(Image.model, Image.duration_ms)
+            .where(Image.detected_at.is_not(None))
+            .order_by(Image.detected_at.desc())
+            .limit(SPEED_SAMPLES)
+        )
+        times: dict[str, list[int]] = {}
+        for name, duration in rows:
+            if name is not None and duration is not None:
+                times.setdefault(name, []).append(duration)
+        return {name: statistics.median(some) for name, some in times.items()}
 
     def fetch_preferred(self) -> None:
         """Begin to download what "auto" would rather use, once in the life of this process."""

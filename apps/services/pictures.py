@@ -1,14 +1,37 @@
 """Questions about pictures that several services ask."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, scoped_session
+from sqlalchemy.sql.base import ExecutableOption
 
 from apps.errors import N_, NotFound
-from apps.models import Detection, Image, ImageTag, TagSource
+from apps.models import (
+    NOT_DONE,
+    VISIBLE,
+    Detection,
+    Image,
+    ImageStatus,
+    ImageTag,
+    PictureCount,
+)
 
 NO_PICTURE = N_("There is no such picture.")
+MANY = 1000  # pictures; a search that finds more does not count them all
+
+Part = tuple[ColumnElement[bool], int]  # some pictures of a list, and how many they are
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What one account has."""
+
+    pictures: int
+    bytes: int  # of the originals
+    waiting: int  # pictures that are queued or running
 
 
 @dataclass(frozen=True)
@@ -21,6 +44,71 @@ class Holdings:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """An ordered list of pictures, which is read page by page.
+
+    A page is found by its ids alone, in an index that has the order, so that a far page costs
+    little more than the first; then the rows of that page are read.
+    """
+
+    session: scoped_session[Session]
+    ids: Select[int]  # without an order
+    order: tuple[InstrumentedAttribute[Any], ...]  # together different for any two pictures
+    descending: bool
+    total: int  # how many there are
+    exact: bool = True  # False: at least so many
+    options: tuple[ExecutableOption, ...] = ()  # what is read with each picture
+    # What no index orders may be given in parts, one after the other; ``order`` is that of each.
+    parts: tuple[Part, ...] = ()
+
+    def slice(self, offset: int, limit: int) -> list[Image]:
+        """At most ``limit`` pictures after the first ``offset``."""
+        if self.exact and offset >= self.total:
+            return []
+        found = list(self._from_parts(offset, limit) if self.parts else self._ids(offset, limit))
+        query = select(Image).where(Image.id.in_(found)).options(*self.options)
+        rows = {image.id: image for image in self.session.scalars(query)}
+        return [rows[image_id] for image_id in found if image_id in rows]
+
+    def _ids(self, offset: int, limit: int) -> Iterable[int]:
+        if not self.exact or offset <= self.total // 2:
+            return self.session.scalars(self._ordered(self.descending, offset, limit))
+        behind = max(self.total - offset - limit, 0)  # nearer to the end: count from there
+        limit = min(limit, self.total - offset)
+        found = self.session.scalars(self._ordered(not self.descending, behind, limit)).all()
+        return reversed(found)
+
+    def _from_parts(self, offset: int, limit: int) -> Iterator[int]:
+        for which, pictures in self.parts:
+            if limit > 0 and offset < pictures:
+                query = self._ordered(self.descending, offset, limit).where(which)
+                found = self.session.scalars(query).all()
+                yield from found
+                limit -= len(found)
+            offset = max(offset - pictures, 0)
+
+    def _ordered(self, descending: bool, offset: int, limit: int) -> Select[int]:
+        order = [column.desc() if descending else column.asc() for column in self.order]
+        return self.ids.order_by(*order).offset(offset).limit(limit)
+
+
+def totals_of(session: scoped_session[Session], owner_id: int) -> Totals:
+    """What an account has, from the counts that the database keeps."""
+    counts = select(
+        func.coalesce(func.sum(PictureCount.pictures), 0),
+        func.coalesce(func.sum(PictureCount.bytes), 0),
+    ).where(PictureCount.owner_id == owner_id)
+    waiting = select(func.count(Image.id)).where(Image.owner_id == owner_id, is_waiting())
+    row = session.execute(counts.add_columns(waiting.scalar_subquery())).one()
+    return Totals(int(row[0]), int(row[1]), row[2])
+
+
+def is_waiting() -> ColumnElement[bool]:
+    """Queued or running; NOT_DONE says so once more, for its index."""
+    return NOT_DONE & Image.status.in_((ImageStatus.QUEUED, ImageStatus.RUNNING))
+
+
 def holdings_of(session: scoped_session[Session], which: ColumnElement[bool]) -> Holdings:
     """Counts over the pictures that satisfy ``which``, a condition on ``Image``."""
     ids = select(Image.id).where(which).scalar_subquery()
@@ -28,9 +116,7 @@ def holdings_of(session: scoped_session[Session], which: ColumnElement[bool]) ->
         select(func.count(), func.coalesce(func.sum(Image.bytes), 0)).where(which)
     ).one()
     boxes = select(func.count()).where(Detection.image_id.in_(ids))
-    tags = select(func.count()).where(
-        ImageTag.image_id.in_(ids), ImageTag.source != TagSource.REMOVED
-    )
+    tags = select(func.count()).where(ImageTag.image_id.in_(ids), VISIBLE)
     return Holdings(images, session.scalar(boxes) or 0, session.scalar(tags) or 0, int(size))
 
 
@@ -43,3 +129,15 @@ def require_picture(
         query = query.where(Image.owner_id == owner_id)
     if session.scalar(query) is None:
         raise NotFound(NO_PICTURE)
+
+
+def delete_pictures(session: scoped_session[Session], which: ColumnElement[bool]) -> None:
+    """Delete the rows of the pictures that satisfy ``which`` and all that belongs to them.
+
+    Does not commit. The tags go first and in one statement: when they follow their pictures one
+    by one, PostgreSQL counts them one by one too.
+    """
+    ids = select(Image.id).where(which).scalar_subquery()
+    links = delete(ImageTag).where(ImageTag.image_id.in_(ids))
+    for statement in (links, delete(Image).where(which)):
+        session.execute(statement.execution_options(synchronize_session=False))

@@ -4,21 +4,31 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, case, delete, exists, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
-from apps.models import MAX_TAG_LENGTH, Detection, Image, ImageTag, Tag, TagSource, User, fold
+from apps.models import (
+    MAX_TAG_LENGTH,
+    Detection,
+    Image,
+    ImageTag,
+    Tag,
+    TagCount,
+    TagSource,
+    User,
+    fold,
+)
 from apps.services.pictures import require_picture
 
-VISIBLE = ImageTag.source != TagSource.REMOVED
 _SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
-class TagCount:
+class TagUse:
     name: str
     count: int
 
@@ -97,12 +107,18 @@ class TagService:
         Does not commit: it is a part of recording a detection.
         """
         wanted = {self.ensure(label).id for label in sorted(set(labels))}
-        links = self.session.scalars(select(ImageTag).where(ImageTag.image_id == image_id)).all()
-        for link in links:
-            if link.source is TagSource.MODEL and link.tag_id not in wanted:
-                self.session.delete(link)
-        for tag_id in wanted - {link.tag_id for link in links}:
-            self.session.add(ImageTag(image_id=image_id, tag_id=tag_id, source=TagSource.MODEL))
+        of_picture = ImageTag.image_id == image_id
+        links = self.session.execute(select(ImageTag.tag_id, ImageTag.source).where(of_picture))
+        present = dict(links.all())
+        gone = {tag_id for tag_id in present if present[tag_id] is TagSource.MODEL} - wanted
+        if gone:
+            self.session.execute(delete(ImageTag).where(of_picture, ImageTag.tag_id.in_(gone)))
+        new = [
+            {"image_id": image_id, "tag_id": tag_id, "source": TagSource.MODEL}
+            for tag_id in sorted(wanted - present.keys())
+        ]
+        if new:
+            self.session.execute(insert(ImageTag).values(new))
 
     def follow_result(self, image_id: int) -> None:
         """Make the model's tags of one picture those of its present result.
@@ -125,59 +141,53 @@ class TagService:
         The stored boxes say it all; no inference is needed. Commits.
         """
         mine = select(Image.id).where(Image.owner_id == owner_id)
-        present = select(Image.id, Detection.label).join(Image.detections)
-        rows = self.session.execute(
-            present.where(Image.owner_id == owner_id, Detection.score >= threshold).distinct()
-        )
-        found = {(image_id, label) for image_id, label in rows}
-        labels = sorted({label for _, label in found})
+        found = select(Detection).select_from(Image).join(Image.detections)
+        found = found.where(Image.owner_id == owner_id)
+        labels = self.session.scalars(found.with_only_columns(Detection.label).distinct())
         tag_of = {label: self.ensure(label).id for label in labels}
         self.session.execute(
-            delete(ImageTag).where(ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL)
+            delete(ImageTag)
+            .where(ImageTag.image_id.in_(mine), ImageTag.source == TagSource.MODEL)
+            .execution_options(synchronize_session=False)
         )
-        kept = self.session.execute(
-            select(ImageTag.image_id, ImageTag.tag_id).where(ImageTag.image_id.in_(mine))
-        )
-        pairs = {(image_id, tag_of[label]) for image_id, label in found}
-        pairs -= {(image_id, tag_id) for image_id, tag_id in kept}
-        self.session.add_all(
-            ImageTag(image_id=image_id, tag_id=tag_id, source=TagSource.MODEL)
-            for image_id, tag_id in sorted(pairs)
-        )
+        if tag_of:
+            tag_id = case(tag_of, value=Detection.label)
+            kept = exists().where(ImageTag.image_id == Image.id, ImageTag.tag_id == tag_id)
+            sure = found.where(Detection.score >= threshold, ~kept).with_only_columns(
+                Image.owner_id, Image.id, tag_id, literal(TagSource.MODEL.value)
+            )
+            names = ["owner_id", "image_id", "tag_id", "source"]
+            self.session.execute(insert(ImageTag).from_select(names, sure.distinct()))
         self.session.commit()
 
-    def counts(self, owner_id: int, limit: int = 30) -> list[TagCount]:
+    def counts(self, owner_id: int, limit: int = 30) -> list[TagUse]:
         """The owner's most used tags and on how many of their pictures each is."""
-        number = func.count(ImageTag.image_id)
+        number = func.sum(TagCount.pictures)
         rows = self.session.execute(
-            select(Tag.name, number)
-            .join(ImageTag, ImageTag.tag_id == Tag.id)
-            .join(Image, Image.id == ImageTag.image_id)
-            .where(Image.owner_id == owner_id, VISIBLE)
-            .group_by(Tag.id, Tag.name)
-            .order_by(number.desc(), Tag.name)
-            .limit(limit)
+            self._owned(owner_id, Tag.name, number).order_by(number.desc(), Tag.name).limit(limit)
         )
-        return [TagCount(name, count) for name, count in rows]
+        return [TagUse(name, int(count)) for name, count in rows]
 
     def names_of(self, owner_id: int) -> list[str]:
         """Every tag on the owner's pictures, for completion while typing."""
-        query = (
-            select(Tag.name)
-            .join(ImageTag, ImageTag.tag_id == Tag.id)
-            .join(Image, Image.id == ImageTag.image_id)
-            .where(Image.owner_id == owner_id, VISIBLE)
-            .distinct()
-            .order_by(Tag.name)
+        return list(self.session.scalars(self._owned(owner_id, Tag.name).order_by(Tag.name)))
+
+    def _owned(self, owner_id: int, *columns: Any) -> Select[*tuple[Any, ...]]:
+        return (
+            select(*columns)
+            .join_from(Tag, TagCount, TagCount.tag_id == Tag.id)
+            .where(TagCount.owner_id == owner_id)
+            .group_by(Tag.id, Tag.name)
+            .having(func.sum(TagCount.pictures) > 0)
         )
-        return list(self.session.scalars(query))
 
     # -- for administrators ----------------------------------------------------------------
 
     def all_query(self, search: str = "", sort: str = "name") -> Select[Tag, int]:
         """Rows (tag, number of pictures)."""
-        number = func.count(ImageTag.image_id).filter(VISIBLE)
-        query = select(Tag, number.label("pictures")).outerjoin(Tag.links).group_by(Tag.id)
+        number = func.coalesce(func.sum(TagCount.pictures), 0)
+        query = select(Tag, number.label("pictures"))
+        query = query.outerjoin(TagCount, TagCount.tag_id == Tag.id).group_by(Tag.id)
         if search:
             query = query.where(Tag.folded.contains(fold(search), autoescape=True))
         order = {
@@ -206,8 +216,8 @@ class TagService:
         return [(row[0], row[1]) for row in self.session.execute(query)]
 
     def picture_count(self, tag_id: int) -> int:
-        query = select(func.count()).where(ImageTag.tag_id == tag_id, VISIBLE)
-        return self.session.scalar(query) or 0
+        query = select(func.sum(TagCount.pictures)).where(TagCount.tag_id == tag_id)
+        return int(self.session.scalar(query) or 0)
 
     def create(self, text: str) -> Tag:
         """Raises Conflict if the tag exists, InvalidInput if it is not usable."""

@@ -4,14 +4,18 @@ from typing import BinaryIO, Protocol
 
 
 class Storage(Protocol):
-    """A flat store of bytes. Keys are made by this application, never by a user."""
+    """A flat store of bytes. Keys are made by this application, never by a user.
+
+    A key is written once: what is stored under it does not change until it is deleted. Whatever
+    goes wrong outside (a disk, a network, a server) is an OSError.
+    """
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data`` whole or not at all."""
         ...
 
     def open(self, key: str) -> BinaryIO:
-        """A readable stream; the caller closes it.
+        """A readable, seekable stream; the caller closes it.
 
         Raises:
             FileNotFoundError: nothing is stored under ``key``.
@@ -23,9 +27,25 @@ class Storage(Protocol):
         ...
 
     def delete(self, *keys: str) -> None:
-        """Forget ``keys``; one that is not there is no error."""
+        """Forget ``keys``; one that is not there is no error, others are logged."""
         ...
 
     def check(self) -> None:
         """Raise OSError if nothing can be written."""
+        ...
+
+    def link(self, key: str, media_type: str, filename: str | None = None) -> str | None:
+        """An address that gives the bytes under ``key`` to whoever has it, for a short time.
+
+        Args:
+            media_type: what the answer says that it is.
+            filename: when given, a browser saves the answer under this name.
+
+        Returns:
+            None if this storage gives no addresses away: its bytes go through the application.
+        """
+        ...
+
+    def origin(self) -> str | None:
+        """Scheme and host of what ``link`` returns; None if that is None."""
         ...

@@ -47,6 +47,12 @@ class LocalStorage:
         with tempfile.TemporaryFile(dir=self.root):
             pass
 
+    def link(self, key: str, media_type: str, filename: str | None = None) -> str | None:
+        return None
+
+    def origin(self) -> str | None:
+        return None
+
     def _path(self, key: str) -> Path:
         path = (self.root / key).resolve()
         if not path.is_relative_to(self.root.resolve()):

@@ -23,8 +23,8 @@ GROWTH = 2
 
 @dataclass
 class _Entry:
-    spec: DetectorSpec
     network: "nn.Module"
+    sha256: str  # of its weights: a name may be given again
     bytes: int
     used: float  # on the clock
 
@@ -63,10 +63,9 @@ class Networks:
     def get(self, spec: DetectorSpec) -> "nn.Module":
         """The network of ``spec``, loaded if it is not there."""
         with self._lock:
-            present = self._entries.get(spec.name)
-            if present and present.spec != spec:  # another model has the name now
-                self._drop([spec.name], "replaced")
-            entry = self._entries.pop(spec.name, None) or self._loaded(spec)
+            entry = self._entries.pop(spec.name, None)
+            if entry is None or entry.sha256 != spec.weights.sha256:
+                entry = self._loaded(spec)
             entry.used = self._clock()
             self._entries[spec.name] = entry
             self._watch()
@@ -110,7 +109,7 @@ class Networks:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         seconds = time.perf_counter() - started
         logger.info("loaded model=%s bytes=%d seconds=%.1f", spec.name, size, seconds)
-        return _Entry(spec, network, size, self._clock())
+        return _Entry(network, spec.weights.sha256, size, self._clock())
 
     def _drop(self, names: list[str], why: str) -> None:
         for name in names:

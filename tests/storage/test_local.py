@@ -1,4 +1,4 @@
-"""Files below one folder: whole or not at all, and nowhere else."""
+"""Files below one folder, beyond what test_contract.py asks of every storage."""
 
 import os
 from pathlib import Path
@@ -15,21 +15,6 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def test_what_is_put_can_be_read_and_measured(storage):
-    storage.put("original/a.jpg", b"picture")
-    with storage.open("original/a.jpg") as file:
-        assert file.read() == b"picture"
-    assert storage.size("original/a.jpg") == 7
-
-
-def test_putting_again_replaces(storage, tmp_path):
-    storage.put("a", b"old and longer")
-    storage.put("a", b"new")
-    with storage.open("a") as file:
-        assert file.read() == b"new"
-    assert files(tmp_path) == ["blobs/a"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -90,12 +75,6 @@ def test_deleting_what_is_missing_is_no_error(storage, tmp_path):
     storage.delete("missing", "a", "no/such/folder", "a")
     assert files(tmp_path) == ["blobs/b"]
     storage.delete()
-
-
-@pytest.mark.parametrize("action", ["open", "size"])
-def test_what_is_missing_is_reported_as_missing(storage, action):
-    with pytest.raises(FileNotFoundError):
-        getattr(storage, action)("original/a")
 
 
 def test_check_makes_the_folder_and_leaves_nothing_in_it(storage, tmp_path):

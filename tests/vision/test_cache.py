@@ -109,6 +109,15 @@ def test_a_thread_lets_it_go_by_itself_and_ends():
     assert torch.is_tensor(networks.get(spec_of("a")).weight)
 
 
+def test_a_name_with_other_weights_is_another_network():
+    shelf = Shelf()
+    old = shelf.networks.get(spec_of("a"))
+    again = replace(spec_of("a"), weights=replace(BLOOD_CELLS.weights, sha256="0" * 64))
+    assert shelf.networks.get(again) is not old
+    assert shelf.loads == ["a", "a"]
+    assert shelf.names() == ["a"]
+
+
 def test_all_but_one_can_be_let_go():
     shelf = Shelf(keep=3)
     for name in ("a", "b", "c"):
