@@ -19,14 +19,16 @@ from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.blob_copy import BlobCopy
-from apps.services.detections import DetectionRequests, DetectionService
+from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
-from apps.services.images import ImageService, Limits
+from apps.services.images import ImageService
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
+from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.uploads import Limits, UploadService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
@@ -53,6 +55,7 @@ class Container:
     models: ModelService
     own_models: OwnModelService
     images: ImageService
+    uploads: UploadService
     image_admin: ImageAdminService
     detections: DetectionService
     results: ResultService
@@ -89,7 +92,8 @@ def init_app(app: Flask) -> None:
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
-        images=ImageService(session, storage, queue, limits, metrics.upload),
+        images=ImageService(session, storage),
+        uploads=UploadService(session, storage, queue, limits, metrics.upload),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
@@ -126,7 +130,10 @@ def warm(app: Flask) -> None:
 
 def _warm(app: Flask) -> None:
     with app.app_context():
-        services(app).detections.warm()
+        try:
+            services(app).detections.warm()
+        except Exception:  # the first picture will tell
+            app.logger.exception("not warm")
 
 
 def copy_from(place: str, options: Mapping[str, object], setting: str) -> BlobCopy:
@@ -192,9 +199,14 @@ def _engine(app: Flask, models: ModelService) -> Engine:
 def _engine_options(app: Flask) -> EngineOptions:
     if app.config["PRECISION"] not in PRECISIONS:
         raise _unknown("PRECISION", app, *PRECISIONS)
-    for key in ("MODELS_LOADED", "BATCH_SIZE", "ENGINE_CAPACITY", "QUEUE_THREADS"):
-        if app.config[key] < 1:
-            raise ConfigError(f"SIGHTBOX_{key} is {app.config[key]}; it must be at least 1.")
+    counts = {"MODELS_LOADED": 1, "BATCH_SIZE": 1, "ENGINE_CAPACITY": 1, "QUEUE_THREADS": 1}
+    for key, least in (counts | {"CPU_THREADS": 0}).items():
+        value = app.config[key]
+        if not isinstance(value, int) or value < least:
+            text = f"SIGHTBOX_{key} is {value!r}; set it to a whole number, at least {least}."
+            raise ConfigError(text)
+    if app.config["QUEUE_POLL_SECONDS"] <= 0:
+        raise ConfigError("SIGHTBOX_QUEUE_POLL_SECONDS must be more than 0.")
     return EngineOptions(
         device=app.config["DEVICE"],
         keep=app.config["MODELS_LOADED"],

@@ -14,9 +14,9 @@ the translation tools find it; it is translated where it is shown, never where i
     |- UnsupportedBody       415
     |- Unavailable           503: something outside does not answer
     |- Busy                  503: too much is waiting already
+    |- DeviceLost            503: the GPU stopped working
     |- DetectionError        the reason a picture's detection failed for good
        |- WeightsError       weights missing, changed or not plain tensors
-       |- DeviceLost         503: the GPU stopped working
 """
 
 
@@ -107,6 +107,6 @@ class WeightsError(DetectionError):
     code = "weights"
 
 
-class DeviceLost(DetectionError):
+class DeviceLost(AppError):
     status = 503
     code = "device_lost"

@@ -50,6 +50,8 @@ def detect(image_id: int) -> None:
     try:
         with flask_app.app_context():
             services().detections.run(image_id)
+            if services().detections.engine.trouble is not None:
+                raise TryLater("the engine of this worker cannot work")
     except OperationalError as error:
         logger.warning("database away; image_id=%d waits: %s", image_id, error.orig)
         time.sleep(PAUSE)  # or the whole queue would be thrown away in a moment

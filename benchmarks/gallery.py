@@ -58,6 +58,7 @@ class Library:
             "status poll": f"/images/status?{ids}",
             "picture": f"/images/{self.own_picture(middle)}",
             "account": "/auth/account",
+            "admin, status": "/crud/status",
             "admin, users": "/crud/users",
             "admin, users by pictures": "/crud/users?sort=-pictures",
             "admin, tags": "/crud/tags",

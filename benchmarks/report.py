@@ -5,9 +5,6 @@ import json
 import platform
 from dataclasses import asdict, dataclass
 
-import torch
-import torchvision
-
 
 @dataclass(frozen=True)
 class Row:
@@ -47,6 +44,9 @@ def report(rows: list[Row], *, check: bool, **facts: object) -> int:
 
 def machine() -> dict[str, object]:
     """What a figure depends on."""
+    import torch  # here, so that a benchmark of pages has the memory of a web process
+    import torchvision
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "device": device,

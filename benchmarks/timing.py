@@ -23,10 +23,19 @@ def median_ratio(work: Work, baseline: Work, rounds: int) -> float:
 
 
 def compare(work: Work, baseline: Work, rounds: int) -> Comparison:
-    """Time both in turns, because a shared machine is faster in one minute than in the next."""
+    """Time both in turns, because a shared machine is faster in one minute than in the next.
+
+    Every second round the baseline comes first: what follows suffers from what was before.
+    """
     work()
     baseline()
-    pairs = [(_seconds(work), _seconds(baseline)) for _ in range(rounds)]
+    pairs = []
+    for n in range(rounds):
+        if n % 2:
+            theirs = _seconds(baseline)
+            pairs.append((_seconds(work), theirs))
+        else:
+            pairs.append((_seconds(work), _seconds(baseline)))
     return Comparison(
         statistics.median(mine / theirs for mine, theirs in pairs),
         1000 * statistics.median(mine for mine, _ in pairs),

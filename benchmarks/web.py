@@ -6,10 +6,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,23 +88,26 @@ def upload_all(visitors: Sequence[Visitor], pictures: Sequence[bytes]) -> None:
     left = [different(data, number) for number, data in enumerate(pictures)]
 
     def client(visitor: Visitor) -> None:
+        ids: list[str] = []
         while True:
             try:
                 data = left.pop()
             except IndexError:
                 break
-            visitor.upload(data)
+            ids += [str(result["id"]) for result in visitor.upload(data)]
         deadline = time.monotonic() + PATIENCE
         while visitor.get_json("/images/status")["waiting"]:
             if time.monotonic() > deadline:
                 raise TimeoutError("pictures are still waiting")
             time.sleep(0.1)
+        query = "&".join(f"id={number}" for number in ids)
+        statuses = visitor.get_json(f"/images/status?{query}")["statuses"]
+        if [statuses.get(number) for number in ids] != ["done"] * len(ids):
+            raise RuntimeError(f"not everything was detected: {statuses}")
 
-    threads = [threading.Thread(target=client, args=(visitor,)) for visitor in visitors]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(visitors)) as threads:
+        for done in [threads.submit(client, visitor) for visitor in visitors]:
+            done.result()  # an error ends the benchmark instead of looking fast
 
 
 def main() -> int:

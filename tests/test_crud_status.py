@@ -13,7 +13,8 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus, User, Worker, utcnow
 from apps.services import status
-from apps.services.detections import CRASHED, FAILED, RETRY_LIMIT
+from apps.services.detections import CRASHED, FAILED
+from apps.services.requests import RETRY_LIMIT
 from apps.services.status import percentile
 from apps.vision.types import EngineStatus, LoadedModel
 from apps.vision.zoo.registry import BLOOD_CELLS

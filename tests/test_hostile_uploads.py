@@ -885,7 +885,7 @@ def test_a_full_disk_leaves_neither_files_nor_a_row(app, make_user, monkeypatch,
     owner = make_user("ann")
     with app.app_context():
         with pytest.raises(InvalidImage, match="storage is full"):
-            services().images.upload(owner, "a.jpg", io.BytesIO(picture_bytes()))
+            services().uploads.upload(owner, "a.jpg", io.BytesIO(picture_bytes()))
         assert db.session.scalar(select(func.count()).select_from(Image)) == 0
     assert_nothing_stray(app)
 
@@ -894,5 +894,5 @@ def test_the_original_is_kept_byte_for_byte(app, make_user):
     owner = make_user("ann")
     for what, data in good_files().items():
         with app.app_context():
-            image = services().images.upload(owner, what, io.BytesIO(data))
+            image = services().uploads.upload(owner, what, io.BytesIO(data))
             assert services().images.read_original(image) == data

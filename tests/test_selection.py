@@ -9,7 +9,7 @@ from sqlalchemy import select
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus
-from apps.services.detections import MAX_AT_ONCE
+from apps.services.requests import MAX_AT_ONCE
 from apps.vision.zoo.registry import get_detector
 
 SSD = "ssd300_vgg16.coco_v1"

@@ -49,7 +49,7 @@ def image_new() -> ResponseReturnValue:
 
 def _upload(form: UploadForm) -> int:
     file = form.image.data
-    return services().images.upload(form.owner.data, file.filename, file.stream).id
+    return services().uploads.upload(form.owner.data, file.filename, file.stream).id
 
 
 @bp.route("/images/<int:image_id>", methods=["GET", "POST"])

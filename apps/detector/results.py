@@ -7,7 +7,7 @@ from flask import url_for
 
 from apps.i18n import error_text
 from apps.models import Detection, Image, Result
-from apps.services.images import Outcome
+from apps.services.uploads import Outcome
 from apps.vision.masks import segmentation
 from apps.vision.types import Box
 

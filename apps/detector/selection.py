@@ -7,7 +7,7 @@ from flask_login import current_user, login_required
 
 from apps.container import services
 from apps.detector.blueprint import bp
-from apps.services.detections import Queued
+from apps.services.requests import Queued
 from apps.web import row_ids, safe_next
 
 

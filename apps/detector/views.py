@@ -26,7 +26,7 @@ from apps.errors import AppError
 from apps.files import send_stored
 from apps.i18n import error_text
 from apps.models import Image, Result
-from apps.services.images import Outcome
+from apps.services.uploads import Outcome
 from apps.vision.draw import annotated_jpeg
 from apps.vision.types import Box
 from apps.web import paginate_pictures, row_ids, wants_json
@@ -106,7 +106,7 @@ def upload() -> ResponseReturnValue:
             return jsonify(error={"code": "no_file", "message": form.image.errors[0]}), status
         return render_template("detector/upload.html", form=form), status
     files = [(file.filename, file.stream) for file in form.image.data]
-    outcomes = services().images.upload_many(current_user.id, files)
+    outcomes = services().uploads.upload_many(current_user.id, files)
     return _upload_answer(form, outcomes)
 
 

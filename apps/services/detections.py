@@ -2,17 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, Conflict, DetectionError, InvalidInput
-from apps.jobs import Queue, TryLater
-from apps.models import SETTLED, Image, ImageStatus, utcnow
+from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
+from apps.jobs import TryLater
+from apps.models import Image, ImageStatus, utcnow
 from apps.services.models import ModelService
-from apps.services.pictures import require_picture
 from apps.services.results import store_result
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService, worker_name
@@ -24,9 +23,6 @@ from apps.vision.types import Detections, Engine
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-RETRY_LIMIT = 1000  # failed pictures that one request queues again
-QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
-MAX_AT_ONCE = 1000  # pictures of one request to detect again
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
@@ -50,15 +46,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Queued:
-    """What became of a request for many pictures, in numbers."""
-
-    queued: int
-    waiting: int  # left alone, because they wait or are being looked at already
-    missing: int  # gone, or somebody else's
-
-
-@dataclass(frozen=True)
 class DetectionService:
     session: scoped_session[Session]
     storage: Storage
@@ -77,7 +64,7 @@ class DetectionService:
         Raises:
             TryLater: the storage is away, and the picture waits again with no try counted.
         """
-        if self.engine.status().trouble is not None:
+        if self.engine.trouble is not None:
             return
         self.busy.append(image_id)  # a list: two threads may try the same picture
         try:
@@ -99,6 +86,14 @@ class DetectionService:
             result = "put back"
             self._put_back(claim)
             raise
+        except ConfigError as error:  # of this worker, not of the picture
+            result = "put back"
+            self._put_back(claim)
+            raise TryLater(str(error)) from error
+        except DeviceLost as error:  # a try is counted: the picture itself may have done it
+            result = "put back"
+            logger.warning("device lost image_id=%d attempt=%d", image_id, claim.attempt)
+            self._fail_or_retry(claim, str(error))
         except AppError as error:  # its text says why, and trying again cannot help
             result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
@@ -123,7 +118,7 @@ class DetectionService:
 
         None while the engine cannot work.
         """
-        if self.engine.status().trouble is not None:
+        if self.engine.trouble is not None:
             return None
         return next(iter(self.queued(1, but)), None)
 
@@ -242,10 +237,10 @@ class DetectionService:
         self._settle(claim, status=ImageStatus.FAILED, error=reason[:300])
         self.session.commit()
 
-    def _fail_or_retry(self, claim: Claim) -> None:
+    def _fail_or_retry(self, claim: Claim, reason: str = FAILED) -> None:
         self.session.rollback()
         if claim.attempt >= MAX_ATTEMPTS:
-            self._fail(claim, FAILED)
+            self._fail(claim, reason)
         else:
             self._settle(claim, status=ImageStatus.QUEUED)
             self.session.commit()
@@ -271,84 +266,3 @@ class DetectionService:
             self.session.rollback()
             logger.info("claim lost image_id=%d attempt=%d", claim.image_id, claim.attempt)
         return changed is not None
-
-
-@dataclass(frozen=True)
-class DetectionRequests:
-    """Asking for detections: the side of the web, which needs no engine."""
-
-    session: scoped_session[Session]
-    queue: Queue
-    models: ModelService
-
-    def again(self, image_id: int, owner_id: int | None = None, model: str | None = None) -> None:
-        """Queue a settled picture once more.
-
-        Args:
-            owner_id: whose picture it must be; None for an administrator.
-            model: which detector looks at it; None for the default one.
-
-        Raises:
-            NotFound: no such picture of this owner, or no such model.
-            InvalidInput: the weights of ``model`` are not there.
-            Conflict: it waits or runs already.
-        """
-        require_picture(self.session, image_id, owner_id)
-        if model is not None:
-            self.models.require_ready(model)
-        if not self._queue(Image.id == image_id, model):
-            raise Conflict(N_("This picture is being looked at already."))
-
-    def again_many(
-        self, image_ids: Iterable[int], owner_id: int, model: str | None = None
-    ) -> Queued:
-        """Queue the settled ones of an owner's pictures once more; see ``again``.
-
-        Raises:
-            NotFound: no such model.
-            InvalidInput: its weights are not there, or more than MAX_AT_ONCE pictures.
-        """
-        ids = set(image_ids)
-        if len(ids) > MAX_AT_ONCE:
-            raise InvalidInput(
-                N_("Choose at most %(limit)s pictures at once; do the others afterwards."),
-                limit=MAX_AT_ONCE,
-            )
-        if model is not None:
-            self.models.require_ready(model)
-        mine = Image.id.in_(ids) & (Image.owner_id == owner_id)
-        there = self.session.scalar(select(func.count()).where(mine)) or 0
-        queued = len(self._queue(mine, model))
-        return Queued(queued, waiting=max(there - queued, 0), missing=len(ids) - there)
-
-    def _queue(self, which: ColumnElement[bool], model: str | None) -> Sequence[int]:
-        """Queue the settled pictures among ``which``, commit, wake a worker; their ids."""
-        ids = self.session.scalars(
-            update(Image)
-            .where(which, Image.status.in_(SETTLED))
-            .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
-            .returning(Image.id)
-            .execution_options(synchronize_session=False)
-        ).all()
-        self.session.commit()
-        for image_id in ids:
-            self.queue.enqueue(image_id)
-        return ids
-
-    def again_failed(self, limit: int = RETRY_LIMIT) -> int:
-        """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.
-
-        Returns how many.
-        """
-        failed = Image.status == ImageStatus.FAILED
-        newest = select(Image.id).where(failed).order_by(Image.claimed_at.desc()).limit(limit)
-        changed = self.session.scalars(
-            update(Image)
-            .where(failed, Image.id.in_(newest))
-            .values(**QUEUED_AGAIN, queued_at=utcnow())
-            .returning(Image.id)
-        ).all()
-        self.session.commit()
-        for image_id in changed:
-            self.queue.enqueue(image_id)
-        return len(changed)

@@ -8,8 +8,16 @@ from sqlalchemy import Integer, Select, String, column, func, or_, select, table
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, scoped_session
 
 from apps.errors import N_, Conflict, NotFound
-from apps.models import NOT_DONE, Image, ImageStatus, PictureCount, User, fold
-from apps.services.pictures import MANY, NO_PICTURE, Holdings, Part, Pictures, holdings_of
+from apps.models import Image, ImageStatus, PictureCount, User, fold
+from apps.services.pictures import (
+    MANY,
+    NO_PICTURE,
+    Holdings,
+    Part,
+    Pictures,
+    counts_by_status,
+    holdings_of,
+)
 from apps.services.tags import TagService
 from apps.vision.decode import safe_title
 
@@ -62,7 +70,8 @@ class ImageAdminService:
             ids = ids.where(Image.status == known)
         if owner_id is not None:
             ids = ids.where(Image.owner_id == owner_id)
-        total, exact = self._count(known, owner_id), True
+        counts = counts_by_status(self.session, owner_id)
+        total, exact = counts[known] if known is not None else sum(counts.values()), True
         if search:
             ids, total, exact = self._search(ids, fold(search))
         name, descending = sort.lstrip("-"), sort.startswith("-")
@@ -86,20 +95,6 @@ class ImageAdminService:
         )
         rows = self.session.execute(query)
         return tuple((Image.owner_id == user_id, pictures) for user_id, pictures in rows)
-
-    def _count(self, status: ImageStatus | None, owner_id: int | None) -> int:
-        """How many pictures, without reading those that are done, which are nearly all."""
-        everything = select(func.coalesce(func.sum(PictureCount.pictures), 0))
-        others = select(func.count(Image.id)).where(NOT_DONE)
-        if owner_id is not None:
-            everything = everything.where(PictureCount.owner_id == owner_id)
-            others = others.where(Image.owner_id == owner_id)
-        if status is None:
-            return self.session.scalar(everything) or 0
-        if status is ImageStatus.DONE:
-            done = everything.scalar_subquery() - others.scalar_subquery()
-            return self.session.scalar(select(done)) or 0
-        return self.session.scalar(others.where(Image.status == status)) or 0
 
     def _search(self, ids: Select[int], folded: str) -> tuple[Select[int], int, bool]:
         """``ids`` narrowed to those that match, how many there are, and whether that is exact."""

@@ -109,6 +109,25 @@ def is_waiting() -> ColumnElement[bool]:
     return NOT_DONE & Image.status.in_((ImageStatus.QUEUED, ImageStatus.RUNNING))
 
 
+def counts_by_status(
+    session: scoped_session[Session], owner_id: int | None = None
+) -> dict[ImageStatus, int]:
+    """How many pictures are in each state, of one account or of all.
+
+    Those that are done, which are nearly all, are not read: they are what the others leave.
+    """
+    everything = select(func.coalesce(func.sum(PictureCount.pictures), 0))
+    others = [status for status in ImageStatus if status is not ImageStatus.DONE]
+    query = select(*(func.count().filter(Image.status == status) for status in others))
+    query = query.select_from(Image).where(NOT_DONE)
+    if owner_id is not None:
+        everything = everything.where(PictureCount.owner_id == owner_id)
+        query = query.where(Image.owner_id == owner_id)
+    *numbers, total = session.execute(query.add_columns(everything.scalar_subquery())).one()
+    counts = dict(zip(others, numbers, strict=True))
+    return counts | {ImageStatus.DONE: total - sum(numbers)}
+
+
 def holdings_of(session: scoped_session[Session], which: ColumnElement[bool]) -> Holdings:
     """Counts over the pictures that satisfy ``which``, a condition on ``Image``."""
     ids = select(Image.id).where(which).scalar_subquery()

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.config import ROOT
 from apps.models import Image, ImageStatus, User, utcnow
+from apps.services.pictures import counts_by_status
 from apps.vision.types import Engine, EngineStatus
 
 logger = logging.getLogger(__name__)
@@ -101,16 +102,15 @@ class StatusService:
 
     def queue(self) -> QueueNumbers:
         """What waits, runs, failed and is done, over all accounts."""
-        query = select(Image.status, func.count()).group_by(Image.status)
-        counts = dict(self.session.execute(query).all())
+        counts = counts_by_status(self.session)
         oldest = self.session.scalar(
             select(func.min(Image.queued_at)).where(Image.status == ImageStatus.QUEUED)
         )
         return QueueNumbers(
-            waiting=counts.get(ImageStatus.QUEUED, 0),
-            running=counts.get(ImageStatus.RUNNING, 0),
-            failed=counts.get(ImageStatus.FAILED, 0),
-            done=counts.get(ImageStatus.DONE, 0),
+            waiting=counts[ImageStatus.QUEUED],
+            running=counts[ImageStatus.RUNNING],
+            failed=counts[ImageStatus.FAILED],
+            done=counts[ImageStatus.DONE],
             oldest_seconds=_seconds(oldest, utcnow()),
         )
 

@@ -1,6 +1,7 @@
 """Work of many threads done together: who comes first works for all who wait."""
 
 import threading
+import traceback
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
@@ -77,13 +78,17 @@ class Batcher(Generic[Item, Result]):
                     self._changed.wait()
                 else:
                     self._lead()
-        if job.error is not None:
-            raise job.error
-        return job.result  # type: ignore[return-value]
+        try:
+            if job.error is not None:
+                raise job.error
+            return job.result  # type: ignore[return-value]
+        finally:
+            del job  # else error, traceback and this frame would hold each other
 
     def _lead(self) -> None:
         """Run the next batch; called with the lock, which is free meanwhile."""
         batch = self._take()
+        self._changed.notify_all()  # there are places in the line now
         self._running = True
         self._changed.release()
         try:
@@ -116,6 +121,7 @@ class Batcher(Generic[Item, Result]):
             results = self._run([job.item for job in batch])
         except Exception as error:
             if len(batch) == 1:
+                traceback.clear_frames(error.__traceback__)  # they hold the tensors of the run
                 batch[0].end(error=error)
                 return
         else:

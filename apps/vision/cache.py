@@ -63,9 +63,10 @@ class Networks:
     def get(self, spec: DetectorSpec) -> "nn.Module":
         """The network of ``spec``, loaded if it is not there."""
         with self._lock:
-            entry = self._entries.pop(spec.name, None)
-            if entry is None or entry.sha256 != spec.weights.sha256:
-                entry = self._loaded(spec)
+            present = self._entries.get(spec.name)
+            if present and present.sha256 != spec.weights.sha256:  # the name has other weights now
+                self._drop([spec.name], "replaced")
+            entry = self._entries.pop(spec.name, None) or self._loaded(spec)
             entry.used = self._clock()
             self._entries[spec.name] = entry
             self._watch()
@@ -128,7 +129,10 @@ class Networks:
         while True:
             time.sleep(self.idle / 4)
             with self._lock:
-                self.drop_idle()
+                try:
+                    self.drop_idle()
+                except Exception:  # a lost device; the thread must live on
+                    logger.exception("unloading idle models failed")
                 if not self._entries:
                     self._watched = False
                     return

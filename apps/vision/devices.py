@@ -14,6 +14,16 @@ NVIDIA = Path("/proc/driver/nvidia/version")
 CGROUP = Path("/sys/fs/cgroup")
 KIB = 1024
 
+# As PyTorch's allocators, cuBLAS and cuDNN word it; the libraries need memory for their handles.
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "cublas_status_not_initialized",
+)
+CUDNN_LOST = ("EXECUTION_FAILED", "INTERNAL_ERROR", "MAPPING_ERROR")
+
 
 def has_gpu() -> bool:
     """Whether this machine has an NVIDIA driver, as far as one can tell without torch."""
@@ -55,7 +65,8 @@ def memory(device: "torch.device") -> tuple[int, int]:
 
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
-        return torch.cuda.memory_reserved(device), free
+        reserved = torch.cuda.memory_reserved(device)  # what PyTorch keeps for itself, used or not
+        return reserved, free + reserved - torch.cuda.memory_allocated(device)
     return main_memory()
 
 
@@ -93,9 +104,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether less work at once might have fitted."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
-    )
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -107,11 +119,12 @@ def is_lost(error: BaseException) -> bool:
 
     if is_out_of_memory(error):
         return False
-    kind = getattr(torch, "AcceleratorError", ())
     text = str(error)
-    return isinstance(error, kind) or (
+    if "cuDNN error" in text:  # most of them mean that one operation was not possible
+        return any(word in text for word in CUDNN_LOST)
+    return isinstance(error, getattr(torch, "AcceleratorError", ())) or (
         isinstance(error, RuntimeError)
-        and text.startswith(("CUDA error", "CUDA driver error", "MPS backend", "cuDNN error"))
+        and text.startswith(("CUDA error", "CUDA driver error", "MPS backend"))
     )
 
 

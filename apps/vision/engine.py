@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -13,7 +13,7 @@ from apps.errors import N_, DeviceLost
 from apps.vision import devices
 from apps.vision.batcher import Batcher
 from apps.vision.cache import Networks
-from apps.vision.prepare import boxes_of, thicken
+from apps.vision.prepare import boxes_of, framed
 from apps.vision.types import Detections, EngineStatus
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 AUTO = "auto"  # the default model: see choose()
 
@@ -94,7 +96,7 @@ class TorchEngine:
             idle=self.options.idle_seconds,
         )
         self._choosing = threading.Lock()
-        self._limit = self.options.batch
+        self._limits: dict[tuple[str, tuple[int, int]], int] = {}  # after running out of memory
         self._device: torch.device | None = None
         self._lost: str | None = None  # the device that stopped working
 
@@ -121,8 +123,6 @@ class TorchEngine:
             Busy: too many pictures wait, and ``patient`` is false.
             DeviceLost: the GPU stopped working, and falling back is not wanted.
         """
-        if self._lost and not self.options.fall_back:
-            raise _lost(self._lost)
         spec = self._spec(model)
         size = size or picture.size
         request, scale = self._request(spec, picture)
@@ -142,15 +142,23 @@ class TorchEngine:
         """Let every network go; how many there were."""
         return self._networks.clear()
 
+    @property
+    def trouble(self) -> str | None:
+        """English message id: why it cannot work at present."""
+        return str(_lost(self._lost)) if self._lost and self._lost_for_good else None
+
     def status(self) -> EngineStatus:
-        """What the engine is doing; imports nothing that is not there yet."""
+        """What the engine is doing; imports nothing that is not there yet, and never fails."""
+        name, used, free = self._lost, None, None
         device = self._device
-        used = free = None
         if device is not None and "torch" in sys.modules and not self._lost_for_good:
-            used, free = devices.memory(device)
-        name = devices.describe(device) if device and not self._lost_for_good else self._lost
-        if self._lost and not self._lost_for_good:
-            name = f"{name} ({self._lost} was lost)"
+            try:
+                used, free = devices.memory(device)
+                name = devices.describe(device)
+            except RuntimeError:  # the device is about to be found lost
+                name = str(device)
+            if self._lost:
+                name = f"{name} ({self._lost} was lost)"
         return EngineStatus(
             device=name,
             memory_used=used,
@@ -158,7 +166,7 @@ class TorchEngine:
             models=self._networks.status(),
             waiting=self._batcher.waiting,
             capacity=self._batcher.capacity,
-            trouble=_lost(self._lost).message if self._lost and self._lost_for_good else None,
+            trouble=self.trouble,
         )
 
     @property
@@ -175,52 +183,75 @@ class TorchEngine:
         self, spec: DetectorSpec, picture: Image.Image
     ) -> tuple[_Request, tuple[float, float]]:
         """What the network gets of ``picture``, and the factors (x, y) back to its pixels."""
+        import torch
         from torchvision.transforms.v2.functional import pil_to_tensor
 
         from apps.vision.optimize import canvas, resample, seen_size
 
-        transform = self._networks.get(spec).transform
-        thick = thicken(picture)
-        height, width = seen_size(transform, thick.height, thick.width)
-        tensor = resample(pil_to_tensor(thick), height, width)
-        if self._ready_device().type == "cuda":
-            tensor = tensor.pin_memory()  # copies to the GPU then need not wait for the CPU
+        network = self._guarded(lambda: self._networks.get(spec), spec)
+        transform = network.transform
+        tall, wide = framed(picture.height, picture.width)
+        height, width = seen_size(transform, tall, wide)
+        # A thin picture is padded in the size that the network sees: padded before, a file of
+        # some kilobytes could take gigabytes.
+        inner = (
+            max(1, round(height * picture.height / tall)),
+            max(1, round(width * picture.width / wide)),
+        )
+        tensor = torch.ones(3, height, width)  # white
+        tensor[:, : inner[0], : inner[1]] = resample(pil_to_tensor(picture), *inner)
         request = _Request(spec, tensor, canvas(transform, height, width))
-        return request, (thick.width / width, thick.height / height)
+        return request, (picture.width / inner[1], picture.height / inner[0])
 
     def _largest(self, request: _Request) -> int:
         """Pictures like this one in a batch at most."""
+        most = self._limits.get((request.spec.name, request.canvas), self.options.batch)
         if self._ready_device().type != "cpu":
-            return self._limit
+            return most
         height, width = request.canvas
-        return min(self._limit, CPU_BATCH_PIXELS // (height * width))
+        return min(most, CPU_BATCH_PIXELS // (height * width))
 
     # -- one batch at a time ---------------------------------------------------------------
 
     def _run(self, batch: Sequence[_Request]) -> list[dict[str, Any]]:
         """A result {"boxes", "labels", "scores"} in lists for each of ``batch``."""
+        return self._guarded(lambda: self._forward(batch), batch[0].spec, batch)
+
+    def _guarded(
+        self, work: Callable[[], T], spec: DetectorSpec, batch: Sequence[_Request] = ()
+    ) -> T:
+        """The result of ``work`` on the device; once more where that can help.
+
+        Raises:
+            DeviceLost: the device is gone, and falling back is not wanted.
+            Exception: what ``work`` raised.
+        """
+        if self._lost and self._lost_for_good:
+            raise _lost(self._lost)
         try:
-            return self._forward(batch)
+            return work()
         except Exception as error:
             lost = devices.is_lost(error)
-            if not lost and not self._make_room(error, batch):
+            if not lost and not self._make_room(error, spec, batch):
                 raise
         # Outside of the handler, whose traceback keeps the tensors of the failed run alive.
         if lost:
             self._lose()
-        return self._forward(batch)
+        return work()
 
-    def _make_room(self, error: Exception, batch: Sequence[_Request]) -> bool:
-        """After running out of memory: whether the same batch is worth another try.
+    def _make_room(self, error: Exception, spec: DetectorSpec, batch: Sequence[_Request]) -> bool:
+        """After running out of memory: whether the same work is worth another try.
 
-        Other models go first; then batches become smaller, and the batcher halves this one.
+        Other models go first; then such batches become smaller, and the batcher halves this one.
         """
         if not devices.is_out_of_memory(error):
             return False
-        if self._networks.clear(but=batch[0].spec.name):
+        if self._networks.clear(but=spec.name):
             return True
-        self._limit = max(1, len(batch) // 2)
-        logger.warning("out of memory, batches of at most %d now", self._limit)
+        if len(batch) > 1:
+            half = len(batch) // 2
+            self._limits[spec.name, batch[0].canvas] = half
+            logger.warning("out of memory, batches of at most %d now model=%s", half, spec.name)
         devices.give_back(self._ready_device())
         return False
 
@@ -246,15 +277,17 @@ class TorchEngine:
         device = self._ready_device()
         network = self._networks.get(batch[0].spec)
         with torch.inference_mode():
-            outputs = network([one.tensor.to(device, non_blocking=True) for one in batch])
+            outputs = network([_on_device(one.tensor, device) for one in batch])
             return [_on_cpu(output) for output in outputs]
 
     def _load(self, spec: DetectorSpec) -> "nn.Module":
-        from apps.vision.optimize import optimize
+        from apps.vision.optimize import optimize, prime
         from apps.vision.zoo.weights import load_detector
 
-        network = load_detector(spec, self.store)
-        return optimize(network, self._ready_device(), self.options.precision)
+        device = self._ready_device()
+        network = optimize(load_detector(spec, self.store), device, self.options.precision)
+        prime(network, device)
+        return network
 
     def _ready_device(self) -> "torch.device":
         with self._choosing:
@@ -281,6 +314,13 @@ def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
     best = BEST_ON_GPU if gpu else BEST_ON_CPU
     there = store.state(best.weights) is WeightsState.READY
     return best if there else EMBEDDED_DEFAULT
+
+
+def _on_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """From pinned memory the copy to a GPU need not wait for the CPU."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _on_cpu(output: dict[str, Any]) -> dict[str, Any]:

@@ -39,5 +39,9 @@ class FakeEngine:
     def warm(self, model: str | None = None) -> str:
         return model or self.model
 
+    @property
+    def trouble(self) -> str | None:
+        return self.state.trouble
+
     def status(self) -> EngineStatus:
         return self.state

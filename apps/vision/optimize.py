@@ -16,6 +16,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
+POOLERS = 4  # threads of one RoIAlign; more gain little, and each brings threads of its own
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -34,7 +35,7 @@ def optimize(network: nn.Module, device: torch.device, precision: str = "float32
     if device.type in ("cpu", "cuda"):  # MPS has no kernels for this layout
         network = network.to(memory_format=torch.channels_last)
     if device.type == "cpu" and torch.get_num_threads() > 1:
-        _pool_in_parallel(network, torch.get_num_threads())
+        _pool_in_parallel(network, min(torch.get_num_threads(), POOLERS))
     dtype = PRECISIONS[precision]
     if dtype is not None and device.type != "cpu":
         backbone = network.get_submodule("backbone")
@@ -153,6 +154,18 @@ def _pool_in_parallel(network: nn.Module, threads: int) -> None:
         for name, child in module._modules.items():
             if isinstance(child, MultiScaleRoIAlign):
                 module._modules[name] = ParallelRoIAlign(child, threads)
+
+
+@torch.inference_mode()
+def prime(network: nn.Module, device: torch.device) -> None:
+    """Run a network once on an input without padding, before anybody sees it.
+
+    torchvision's pooling infers the scale of each feature level from the first picture that it
+    meets and keeps it; a padded one, very wide or very high, would spoil all later results.
+    """
+    transform: Any = network.get_submodule("transform")
+    width, height = transform.fixed_size or (256, 256)  # multiples of every stride
+    network([torch.zeros(3, height, width, device=device)])
 
 
 # -- pictures in the size that the network sees ---------------------------------------------

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from PIL import Image
-
 from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR, Box
 from apps.vision.zoo.registry import DetectorSpec
@@ -16,17 +14,13 @@ DETAIL_SIDE = 4000  # pixels
 THINNEST = 100
 
 
-def thicken(picture: Image.Image) -> Image.Image:
-    """``picture``, with white to its right or below if one of its sides is very short.
+def framed(height: int, width: int) -> tuple[int, int]:
+    """Size (height, width) of a picture with white to its right or below if a side is very short.
 
     Its pixels stay where they are, so boxes need no change but to end where it ends.
     """
-    least = -(-max(picture.size) // THINNEST)
-    if min(picture.size) >= least:
-        return picture
-    thick = Image.new("RGB", (max(picture.width, least), max(picture.height, least)), "white")
-    thick.paste(picture)
-    return thick
+    least = -(-max(height, width) // THINNEST)
+    return max(height, least), max(width, least)
 
 
 def boxes_of(

@@ -84,6 +84,11 @@ class Engine(Protocol):
         """Load a model and run it once; its name. Raises as ``detect`` does."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """English message id: why it cannot work at present; asks nothing of the device."""
+        ...
+
     def status(self) -> EngineStatus:
         """What it is doing; quick, and imports nothing."""
         ...

@@ -169,6 +169,23 @@ def test_a_large_picture_has_the_boxes_of_the_plain_torchvision_model(engine):
     assert_same(engine.detect(picture).boxes, wanted)
 
 
+@pytest.mark.parametrize("first", [(800, 100), (1000, 30), (30, 1000)])
+def test_a_strip_as_the_first_picture_spoils_no_later_one(engine, first):
+    """torchvision's pooling keeps what it infers from the first picture that it sees."""
+    fresh = engine_of()
+    fresh.detect(Image.effect_noise(first, 90).convert("RGB"))
+    picture, _ = smear(0)
+    assert_same(fresh.detect(picture).boxes, engine.detect(picture).boxes)
+
+
+def test_a_thin_picture_takes_no_more_memory_than_its_pixels(engine):
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert_sound(engine.detect(Image.new("RGB", (1_000_000, 10), "pink")), (1_000_000, 10))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB
+
+
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (1, 20_000), (321, 1), (2, 5000), (7, 3)])
 def test_a_thin_or_tiny_picture_is_no_error(engine, size):
     assert_sound(engine.detect(Image.new("RGB", size, "pink")), size)
@@ -359,7 +376,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
         assert all(isinstance(result, Detections) for result in crowd(engine, pictures))
     if max(spy.sizes) > 2:  # nearly always: eight threads wait for one
         assert "out of memory" in caplog.text
-        assert engine._limit < max(spy.sizes)
+        assert max(engine._limits.values()) < max(spy.sizes)
 
 
 def test_out_of_memory_unloads_other_models_first():
@@ -452,6 +469,14 @@ def test_a_lost_gpu_fails_cleanly_and_is_reported():
     status = engine.status()
     assert "stopped working" in str(status.trouble)
     assert status.models == ()
+
+
+def test_all_pictures_of_a_batch_that_lost_the_gpu_fail_alike():
+    engine = lost_gpu(fall_back=False)
+    pictures = [smear(seed)[0] for seed in range(4)]
+    results = crowd(engine, pictures)
+    assert [type(result) for result in results] == [DeviceLost] * 4
+    assert engine.status().models == ()
 
 
 def test_with_the_fallback_a_lost_gpu_costs_time_and_no_picture(engine):

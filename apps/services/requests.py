@@ -1,0 +1,107 @@
+"""Asking for detections: the side of the web, which needs no engine."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.errors import N_, Conflict, InvalidInput
+from apps.jobs import Queue
+from apps.models import SETTLED, Image, ImageStatus, utcnow
+from apps.services.models import ModelService
+from apps.services.pictures import require_picture
+
+RETRY_LIMIT = 1000  # failed pictures that one request queues again
+MAX_AT_ONCE = 1000  # pictures of one request to detect again
+QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What became of a request for many pictures, in numbers."""
+
+    queued: int
+    waiting: int  # left alone, because they wait or are being looked at already
+    missing: int  # gone, or somebody else's
+
+
+@dataclass(frozen=True)
+class DetectionRequests:
+    """Queues settled pictures once more."""
+
+    session: scoped_session[Session]
+    queue: Queue
+    models: ModelService
+
+    def again(self, image_id: int, owner_id: int | None = None, model: str | None = None) -> None:
+        """Queue a settled picture once more.
+
+        Args:
+            owner_id: whose picture it must be; None for an administrator.
+            model: which detector looks at it; None for the default one.
+
+        Raises:
+            NotFound: no such picture of this owner, or no such model.
+            InvalidInput: the weights of ``model`` are not there.
+            Conflict: it waits or runs already.
+        """
+        require_picture(self.session, image_id, owner_id)
+        if model is not None:
+            self.models.require_ready(model)
+        if not self._queue(Image.id == image_id, model):
+            raise Conflict(N_("This picture is being looked at already."))
+
+    def again_many(
+        self, image_ids: Iterable[int], owner_id: int, model: str | None = None
+    ) -> Queued:
+        """Queue the settled ones of an owner's pictures once more; see ``again``.
+
+        Raises:
+            NotFound: no such model.
+            InvalidInput: its weights are not there, or more than MAX_AT_ONCE pictures.
+        """
+        ids = set(image_ids)
+        if len(ids) > MAX_AT_ONCE:
+            raise InvalidInput(
+                N_("Choose at most %(limit)s pictures at once; do the others afterwards."),
+                limit=MAX_AT_ONCE,
+            )
+        if model is not None:
+            self.models.require_ready(model)
+        mine = Image.id.in_(ids) & (Image.owner_id == owner_id)
+        there = self.session.scalar(select(func.count()).where(mine)) or 0
+        queued = len(self._queue(mine, model))
+        return Queued(queued, waiting=max(there - queued, 0), missing=len(ids) - there)
+
+    def _queue(self, which: ColumnElement[bool], model: str | None) -> Sequence[int]:
+        """Queue the settled pictures among ``which``, commit, wake a worker; their ids."""
+        ids = self.session.scalars(
+            update(Image)
+            .where(which, Image.status.in_(SETTLED))
+            .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
+            .returning(Image.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        self.session.commit()
+        for image_id in ids:
+            self.queue.enqueue(image_id)
+        return ids
+
+    def again_failed(self, limit: int = RETRY_LIMIT) -> int:
+        """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.
+
+        Returns how many.
+        """
+        failed = Image.status == ImageStatus.FAILED
+        newest = select(Image.id).where(failed).order_by(Image.claimed_at.desc()).limit(limit)
+        changed = self.session.scalars(
+            update(Image)
+            .where(failed, Image.id.in_(newest))
+            .values(**QUEUED_AGAIN, queued_at=utcnow())
+            .returning(Image.id)
+        ).all()
+        self.session.commit()
+        for image_id in changed:
+            self.queue.enqueue(image_id)
+        return len(changed)

@@ -1,0 +1,173 @@
+"""New pictures: what is accepted, and how it is kept."""
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.errors import N_, AppError, InvalidImage, NotFound
+from apps.jobs import Queue
+from apps.models import Image, ImageStatus, User
+from apps.services.pictures import totals_of
+from apps.storage import Storage
+from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[str], None]  # told of each file: "stored", or the code of its error
+
+
+def _unobserved(_result: str) -> None:
+    """Nobody counts."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    file_bytes: int
+    image_pixels: int
+    quota_bytes: int  # 0 is no limit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file of an upload: a picture or an error, never both."""
+
+    title: str
+    image: Image | None = None
+    error: AppError | None = None
+
+
+@dataclass(frozen=True)
+class UploadService:
+    session: scoped_session[Session]
+    storage: Storage
+    queue: Queue
+    limits: Limits
+    observe: Observer = _unobserved
+
+    def upload_many(
+        self, owner_id: int, files: Iterable[tuple[str | None, BinaryIO]]
+    ) -> list[Outcome]:
+        """Upload (name, stream) pairs; a bad file never stops the good ones."""
+        outcomes = []
+        for name, stream in files:
+            try:
+                image = self.upload(owner_id, name, stream)
+            except AppError as error:
+                outcomes.append(Outcome(safe_title(name), error=error))
+            else:
+                outcomes.append(Outcome(image.title, image=image))
+        return outcomes
+
+    def upload(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
+        """Check, store and queue one picture.
+
+        Order matters: files, row, commit, job. A failed commit leaves no file, and a worker never
+        sees a row that may still be rolled back.
+
+        Raises:
+            InvalidImage: code ``not_a_picture``, ``truncated``, ``too_many_pixels``,
+                ``too_large``, ``over_quota`` or ``duplicate``.
+        """
+        try:
+            image = self._keep(owner_id, name, stream)
+        except AppError as error:
+            self.observe(error.code)
+            raise
+        self.observe("stored")
+        self.queue.enqueue(image.id)
+        return image
+
+    def _keep(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
+        data = self._read(stream)
+        digest = hashlib.sha256(data).hexdigest()
+        self._refuse_duplicate(owner_id, digest)
+        self._refuse_over_quota(owner_id, len(data))
+        self.session.commit()  # decoding is slow: no transaction stays open meanwhile
+        decoded = decode(data, self.limits.image_pixels, DISPLAY_SIDE)
+        image = Image(
+            owner_id=owner_id,
+            title=safe_title(name),
+            key=uuid.uuid4().hex,
+            extension=decoded.extension,
+            media_type=decoded.media_type,
+            sha256=digest,
+            bytes=len(data),
+            width=decoded.size[0],
+            height=decoded.size[1],
+            status=ImageStatus.QUEUED,
+        )
+        self._store(image, data, decoded)
+        return image
+
+    def _read(self, stream: BinaryIO) -> bytes:
+        data = stream.read(self.limits.file_bytes + 1)
+        if len(data) > self.limits.file_bytes:
+            raise InvalidImage(
+                "too_large",
+                N_("The file is larger than %(limit)s MB."),
+                limit=round(self.limits.file_bytes / 2**20, 1),
+            )
+        return data
+
+    def _refuse_duplicate(self, owner_id: int, digest: str) -> None:
+        query = select(Image.id).where(Image.owner_id == owner_id, Image.sha256 == digest)
+        if self.session.scalar(query) is not None:
+            raise _duplicate()
+
+    def _refuse_over_quota(self, owner_id: int, size: int) -> None:
+        quota = self.quota(owner_id)
+        if quota and totals_of(self.session, owner_id).bytes + size > quota:
+            raise InvalidImage(
+                "over_quota",
+                N_("Your space of %(quota)s MB is full. Delete some pictures, or ask for more."),
+                quota=round(quota / 2**20, 1),
+            )
+
+    def _store(self, image: Image, data: bytes, decoded: Decoded) -> None:
+        display, thumbnail = derivatives(decoded.picture)
+        keys = image.storage_keys
+        try:
+            for key, content in zip(keys, (data, display, thumbnail), strict=True):
+                self.storage.put(key, content)
+            # Once more, alone now: several uploads at once each saw room for themselves.
+            owner = select(User.id).where(User.id == image.owner_id).with_for_update()
+            if self.session.scalar(owner) is None:
+                raise NotFound(N_("There is no such account."))
+            self._refuse_over_quota(image.owner_id, image.bytes)
+            self.session.add(image)
+            self.session.commit()
+        except BaseException as error:
+            self.session.rollback()
+            self.storage.delete(*keys)
+            if isinstance(error, IntegrityError):  # the same file twice, at the same moment
+                raise _duplicate() from error
+            if isinstance(error, OSError):
+                logger.exception("storage failed")
+                raise _not_stored() from error
+            raise
+
+    def quota(self, owner_id: int) -> int:
+        """Bytes of originals the account may keep; 0 is no limit."""
+        own = self.session.scalar(select(User.quota_bytes).where(User.id == owner_id))
+        return self.limits.quota_bytes if own is None else own
+
+
+def _not_stored() -> InvalidImage:
+    return InvalidImage(
+        "not_stored",
+        N_(
+            "The server could not keep this file: its storage is full or does not answer. "
+            "Try again later."
+        ),
+    )
+
+
+def _duplicate() -> InvalidImage:
+    return InvalidImage("duplicate", N_("You have uploaded this picture already."))
