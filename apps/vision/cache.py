@@ -24,7 +24,7 @@ GROWTH = 2
 @dataclass
 class _Entry:
     network: "nn.Module"
-    sha256: str  # of its weights: a name may be given again
+    spec: DetectorSpec  # a name may be given again, even with the same file built otherwise
     bytes: int
     used: float  # on the clock
 
@@ -64,7 +64,7 @@ class Networks:
         """The network of ``spec``, loaded if it is not there."""
         with self._lock:
             present = self._entries.get(spec.name)
-            if present and present.sha256 != spec.weights.sha256:  # the name has other weights now
+            if present and present.spec != spec:  # the name stands for another model now
                 self._drop([spec.name], "replaced")
             entry = self._entries.pop(spec.name, None) or self._loaded(spec)
             entry.used = self._clock()
@@ -110,7 +110,7 @@ class Networks:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         seconds = time.perf_counter() - started
         logger.info("loaded model=%s bytes=%d seconds=%.1f", spec.name, size, seconds)
-        return _Entry(network, spec.weights.sha256, size, self._clock())
+        return _Entry(network, spec, size, self._clock())
 
     def _drop(self, names: list[str], why: str) -> None:
         for name in names:

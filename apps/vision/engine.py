@@ -84,7 +84,7 @@ class TorchEngine:
         self.options = options or EngineOptions()
         self._batcher: Batcher[_Request, dict[str, Any]] = Batcher(
             self._run,
-            key=lambda request: (request.spec.name, request.spec.weights.sha256, request.canvas),
+            key=lambda request: (request.spec, request.canvas),
             largest=self._largest,
             capacity=self.options.capacity,
         )

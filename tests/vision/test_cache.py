@@ -1,12 +1,14 @@
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import torch
 from torch import nn
 
 from apps.vision.cache import GROWTH, WORKING_BYTES, Networks
-from apps.vision.zoo.registry import BLOOD_CELLS, DetectorSpec
+from apps.vision.zoo.architectures import SMALL, Origin
+from apps.vision.zoo.registry import BLOOD_CELLS, Added, DetectorSpec
 
 PATIENCE = 20
 PLENTY = 1 << 40  # bytes
@@ -66,6 +68,18 @@ def test_another_model_under_the_same_name_takes_the_place_of_the_first():
     assert shelf.networks.get(changed) is shelf.networks.get(changed)
     assert shelf.names() == ["a"]
     assert shelf.dropped == 1
+
+
+def test_the_same_file_said_to_be_of_another_origin_is_another_model():
+    """Its checksum is the same, its batch norms are not."""
+    shelf = Shelf()
+    now = datetime.now(UTC)
+    specs = [
+        replace(spec_of("a"), added=Added(SMALL, origin, now, "ann", "w.pth")) for origin in Origin
+    ]
+    for spec in (*specs, specs[-1]):
+        shelf.networks.get(spec)
+    assert shelf.loads == ["a"] * len(specs)
 
 
 def test_one_goes_when_memory_is_short_even_if_there_is_a_place():
