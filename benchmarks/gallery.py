@@ -24,7 +24,7 @@ from flask_migrate import upgrade
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
-from benchmarks.library import LARGE, RARE, SMALL, Size, fill
+from benchmarks.collection import LARGE, RARE, SMALL, Size, fill
 from benchmarks.report import Row, arguments, report
 from benchmarks.timing import compare
 
