@@ -49,7 +49,7 @@ class DetectionRequests:
         require_picture(self.session, image_id, owner_id)
         if model is not None:
             self.models.require_ready(model)
-        if not self._queue(Image.id == image_id, model):
+        if not self._queue(Image.id == image_id, wanted_model=model):
             raise Conflict(N_("This picture is being looked at already."))
 
     def again_many(
@@ -71,15 +71,15 @@ class DetectionRequests:
             self.models.require_ready(model)
         mine = Image.id.in_(ids) & (Image.owner_id == owner_id)
         there = self.session.scalar(select(func.count()).where(mine)) or 0
-        queued = len(self._queue(mine, model))
+        queued = len(self._queue(mine, wanted_model=model))
         return Queued(queued, waiting=max(there - queued, 0), missing=len(ids) - there)
 
-    def _queue(self, which: ColumnElement[bool], model: str | None) -> Sequence[int]:
+    def _queue(self, which: ColumnElement[bool], **changes: str | None) -> Sequence[int]:
         """Queue the settled pictures among ``which``, commit, wake a worker; their ids."""
         ids = self.session.scalars(
             update(Image)
             .where(which, Image.status.in_(SETTLED))
-            .values(**QUEUED_AGAIN, queued_at=utcnow(), wanted_model=model)
+            .values(**QUEUED_AGAIN, queued_at=utcnow(), **changes)
             .returning(Image.id)
             .execution_options(synchronize_session=False)
         ).all()
@@ -95,13 +95,4 @@ class DetectionRequests:
         """
         failed = Image.status == ImageStatus.FAILED
         newest = select(Image.id).where(failed).order_by(Image.claimed_at.desc()).limit(limit)
-        changed = self.session.scalars(
-            update(Image)
-            .where(failed, Image.id.in_(newest))
-            .values(**QUEUED_AGAIN, queued_at=utcnow())
-            .returning(Image.id)
-        ).all()
-        self.session.commit()
-        for image_id in changed:
-            self.queue.enqueue(image_id)
-        return len(changed)
+        return len(self._queue(failed & Image.id.in_(newest)))

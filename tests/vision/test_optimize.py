@@ -74,29 +74,26 @@ def cpu_model(tmp_path_factory) -> tuple[DetectorSpec, WeightsStore]:
     return calibrated(BEST_ON_CPU.name, some, tmp_path_factory.mktemp("weights"))
 
 
-def test_the_embedded_model_finds_the_same_on_photographs():
-    plain_network = load_detector(BLOOD_CELLS, STORE)
-    engine = TorchEngine(STORE, BLOOD_CELLS.name, EngineOptions("cpu"))
-    pictures = photographs(2) + blood_cells(24)
+def assert_finds_the_same(
+    spec: DetectorSpec, store: WeightsStore, pictures: Sequence[Image.Image]
+) -> None:
+    network = load_detector(spec, store)
+    engine = TorchEngine(store, spec.name, EngineOptions("cpu"), {spec.name: spec}.__getitem__)
     found = 0
     for picture in pictures:
         boxes = engine.detect(picture).boxes
-        assert_same(boxes, plain(BLOOD_CELLS, plain_network, picture))
+        assert_same(boxes, plain(spec, network, picture))
         found += len(boxes)
     assert found > 5 * len(pictures)
+
+
+def test_the_embedded_model_finds_the_same_on_photographs():
+    assert_finds_the_same(BLOOD_CELLS, STORE, photographs(2) + blood_cells(24))
 
 
 def test_the_model_for_cpus_finds_the_same_on_photographs(cpu_model):
     spec, store = cpu_model
-    plain_network = load_detector(spec, store)
-    engine = TorchEngine(store, spec.name, EngineOptions("cpu"), {spec.name: spec}.__getitem__)
-    pictures = photographs(3)
-    found = 0
-    for picture in pictures:
-        boxes = engine.detect(picture).boxes
-        assert_same(boxes, plain(spec, plain_network, picture))
-        found += len(boxes)
-    assert found > 5 * len(pictures)
+    assert_finds_the_same(spec, store, photographs(3))
 
 
 def test_no_batch_norm_is_left_in_the_networks_people_use_most(cpu_model):
