@@ -95,3 +95,91 @@ class Engine(Protocol):
 
 
 SCORE_FLOOR = 0.05  # boxes below it are noise; all others are kept, for the confidence slider
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """One class that a picture may belong to."""
+
+    label: str
+    probability: float  # 0..1; all classes of a network together make 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One conversion on a picture's way into a classifier, to be shown to people."""
+
+    text: str  # English message id
+    picture: Image.Image = field(repr=False)  # after the conversion
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What one network says about one picture."""
+
+    guesses: tuple[Guess, ...]  # the most probable first
+    steps: tuple[Step, ...]  # from the picture as it came to what the network saw
+    model: str  # name in the registry of classifiers
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One row of a network's table."""
+
+    name: str  # address in the network, "features.0"
+    kind: str  # "Conv2d"
+    shape: tuple[int, ...]  # of its output for one picture: (C, H, W) or (features,)
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a network may have said what it said, as pictures."""
+
+    label: str  # the class that is explained
+    heat: Image.Image = field(repr=False)  # Grad-CAM (Selvaraju et al. 2017) over what it saw
+    maps: tuple[Step, ...] = field(repr=False)  # feature maps of the first layers, as mosaics
+
+
+class Classifier(Protocol):
+    """What the services need of the classifiers."""
+
+    def classify(
+        self, picture: Image.Image, model: str, *, top: int = 5, invert: bool | None = None
+    ) -> Classification:
+        """The ``top`` most probable classes of an upright RGB ``picture``.
+
+        Args:
+            model: name in the registry of classifiers.
+            invert: whether light and dark are swapped for networks that learned light things on
+                dark ground; None lets the border of the picture decide.
+
+        Raises:
+            NotFound: no such model.
+            WeightsError: the weights are missing or changed.
+        """
+        ...
+
+    def explain(
+        self,
+        picture: Image.Image,
+        model: str,
+        *,
+        label: str | None = None,
+        invert: bool | None = None,
+    ) -> Explanation:
+        """Feature maps and the heat map of ``label``, by default of the most probable class.
+
+        Raises:
+            NotFound: no such model, or it has no such class.
+            WeightsError: as ``classify``.
+        """
+        ...
+
+    def layers(self, model: str) -> tuple[Layer, ...]:
+        """The network layer by layer, without needing its weights.
+
+        Raises:
+            NotFound: no such model.
+        """
+        ...
