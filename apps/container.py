@@ -33,6 +33,7 @@ from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
 from apps.storage.local import LocalStorage
+from apps.vision.cores import sleep_instead_of_spinning
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.types import Engine
@@ -190,6 +191,7 @@ def _models(app: Flask, session: "scoped_session[Session]") -> ModelService:
 def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "torch":
         options = _engine_options(app)
+        sleep_instead_of_spinning()
         return TorchEngine(models.store, models.configured, options, models.registry.get)
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()

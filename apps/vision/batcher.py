@@ -16,6 +16,7 @@ class _Job(Generic[Item, Result]):
         self.item = item
         self.result: Result | None = None
         self.error: BaseException | None = None
+        self.taken = False  # by a batch
         self.settled = False
 
     def end(self, result: Result | None = None, error: BaseException | None = None) -> None:
@@ -25,14 +26,16 @@ class _Job(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Gathers what waits into batches, without a thread of its own and without waiting for more.
 
-    One caller at a time runs a batch, its own item and others' that fit to it; the rest sleep.
-    A lone caller is therefore never delayed, and under load batches grow by themselves.
+    Callers run the batches, as many at a time as there are lanes: their own item and others' that
+    fit to it; the rest sleep. A lone caller is therefore never delayed, and under load batches
+    grow by themselves.
 
     Args:
         run: does one batch, results in the order of the items.
         key: only items with equal keys share a batch.
         largest: how many items like this one a batch may have.
         capacity: callers that may wait at the same time.
+        lanes: how many batches may run at the same time when one with this item begins.
     """
 
     def __init__(
@@ -41,14 +44,16 @@ class Batcher(Generic[Item, Result]):
         key: Callable[[Item], Hashable],
         largest: Callable[[Item], int],
         capacity: int,
+        lanes: Callable[[Item], int] = lambda _: 1,
     ) -> None:
         self._run = run
         self._key = key
         self._largest = largest
+        self._lanes = lanes
         self.capacity = capacity
         self._changed = threading.Condition()
         self._waiting: list[_Job[Item, Result]] = []
-        self._running = False
+        self._running = 0  # batches
 
     @property
     def waiting(self) -> int:
@@ -74,7 +79,7 @@ class Batcher(Generic[Item, Result]):
                 raise Busy(N_("The detector has more to do than it can take. Try again soon."))
             self._waiting.append(job)
             while not job.settled:
-                if self._running:
+                if job.taken or self._running >= max(1, self._lanes(self._waiting[0].item)):
                     self._changed.wait()
                 else:
                     self._lead()
@@ -89,7 +94,7 @@ class Batcher(Generic[Item, Result]):
         """Run the next batch; called with the lock, which is free meanwhile."""
         batch = self._take()
         self._changed.notify_all()  # there are places in the line now
-        self._running = True
+        self._running += 1
         self._changed.release()
         try:
             self._settle(batch)
@@ -100,16 +105,18 @@ class Batcher(Generic[Item, Result]):
             raise
         finally:
             self._changed.acquire()
-            self._running = False
+            self._running -= 1
             self._changed.notify_all()
 
     def _take(self) -> list[_Job[Item, Result]]:
-        """The longest waiting job and others like it."""
+        """The longest waiting job and others like it, a fair share for each lane."""
         first = self._waiting[0].item
         alike = [job for job in self._waiting if self._key(job.item) == self._key(first)]
-        batch = alike[: max(1, self._largest(first))]
-        taken = set(map(id, batch))
-        self._waiting = [job for job in self._waiting if id(job) not in taken]
+        share = -(-len(alike) // max(1, self._lanes(first)))
+        batch = alike[: max(1, min(share, self._largest(first)))]
+        for job in batch:
+            job.taken = True
+        self._waiting = [job for job in self._waiting if not job.taken]
         return batch
 
     def _settle(self, batch: list[_Job[Item, Result]]) -> None:

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ from apps.errors import N_, DeviceLost
 from apps.vision import devices
 from apps.vision.batcher import Batcher
 from apps.vision.cache import Networks
+from apps.vision.cores import CoreShares
 from apps.vision.prepare import boxes_of, framed
 from apps.vision.types import Detections, EngineStatus
 from apps.vision.zoo.registry import (
@@ -34,8 +36,9 @@ T = TypeVar("T")
 
 AUTO = "auto"  # the default model: see choose()
 
-# On a CPU a batch spares overheads and nothing else; this bounds what it takes of main memory.
-CPU_BATCH_PIXELS = 2_000_000  # of all inputs together
+# On a CPU a batch spares overheads and nothing else; this bounds what all of those that run take
+# of main memory.
+CPU_PIXELS = 2_000_000  # of all inputs together
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class TorchEngine:
             key=lambda request: (request.spec, request.canvas),
             largest=self._largest,
             capacity=self.options.capacity,
+            lanes=self._lanes,
         )
         self._networks = Networks(
             self._load,
@@ -98,6 +102,7 @@ class TorchEngine:
         self._choosing = threading.Lock()
         self._limits: dict[tuple[str, tuple[int, int]], int] = {}  # after running out of memory
         self._device: torch.device | None = None
+        self._shares = CoreShares(1)
         self._lost: str | None = None  # the device that stopped working
 
     def detect(
@@ -209,7 +214,14 @@ class TorchEngine:
         if self._ready_device().type != "cpu":
             return most
         height, width = request.canvas
-        return min(most, CPU_BATCH_PIXELS // (height * width))
+        return min(most, CPU_PIXELS // (height * width * self._lanes(request)))
+
+    def _lanes(self, request: _Request) -> int:
+        """Batches at once, this one among them: a small network cannot keep many cores busy."""
+        if self._ready_device().type != "cpu":
+            return 1
+        height, width = request.canvas
+        return min(self._shares.cores, CPU_PIXELS // (height * width))
 
     # -- one batch at a time ---------------------------------------------------------------
 
@@ -276,7 +288,8 @@ class TorchEngine:
 
         device = self._ready_device()
         network = self._networks.get(batch[0].spec)
-        with torch.inference_mode():
+        share = self._shares.one() if device.type == "cpu" else nullcontext()
+        with torch.inference_mode(), share:
             outputs = network([_on_device(one.tensor, device) for one in batch])
             return [_on_cpu(output) for output in outputs]
 
@@ -294,8 +307,7 @@ class TorchEngine:
             if self._device is None:
                 import torch
 
-                if self.options.cpu_threads:
-                    torch.set_num_threads(self.options.cpu_threads)
+                self._shares = CoreShares(self.options.cpu_threads or torch.get_num_threads())
                 self._device = devices.pick_device(self.options.device)
             return self._device
 

@@ -16,6 +16,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
+SPARSE = 8  # input pixels for each output pixel from which on most of them do not count
 POOLERS = 4  # threads of one RoIAlign; more gain little, and each brings threads of its own
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,6 +35,8 @@ def optimize(network: nn.Module, device: torch.device, precision: str = "float32
     network = fold_batch_norm(network).requires_grad_(False).to(device)
     if device.type in ("cpu", "cuda"):  # MPS has no kernels for this layout
         network = network.to(memory_format=torch.channels_last)
+    if device.type == "cpu":
+        _multiply_pointwise(network)
     if device.type == "cpu" and torch.get_num_threads() > 1:
         _pool_in_parallel(network, min(torch.get_num_threads(), POOLERS))
     dtype = PRECISIONS[precision]
@@ -75,6 +78,38 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
     module._modules[norm_name] = nn.Identity()
 
 
+class Pointwise(nn.Conv2d):
+    """A 1 × 1 convolution as the matrix product that it is.
+
+    For single pictures PyTorch does not give it to oneDNN (``ConvParams::use_mkldnn`` in ATen)
+    but unfolds its input first; half of the layers of a MobileNet are such ones.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H, W)."""
+        product = nn.functional.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return product.permute(0, 3, 1, 2)
+
+
+def _multiply_pointwise(network: nn.Module) -> None:
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if type(child) is nn.Conv2d and _is_pointwise(child):
+                module._modules[name] = _as_pointwise(child)
+
+
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    shape = (conv.kernel_size, conv.stride, conv.padding, conv.groups)
+    return shape == ((1, 1), (1, 1), (0, 0), 1)
+
+
+def _as_pointwise(conv: nn.Conv2d) -> Pointwise:
+    with torch.device("meta"):  # its own weights would only be thrown away
+        product = Pointwise(conv.in_channels, conv.out_channels, 1)
+    product.weight, product.bias = conv.weight, conv.bias
+    return product.train(conv.training)
+
+
 class ReducedPrecision(nn.Module):
     """A backbone under autocast whose features come out as float32."""
 
@@ -106,19 +141,19 @@ class ParallelRoIAlign(MultiScaleRoIAlign):
             canonical_level=pool.canonical_level,
         )
         self.threads = threads
-        self._helpers: ThreadPoolExecutor | None = None
+        # Its threads begin with the first work: they would not survive a fork.
+        self._helpers = ThreadPoolExecutor(threads - 1, "roi-align")
 
     def forward(
         self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> Tensor:
         """(levels, boxes of each picture) to (boxes of all pictures, C, height, width)."""
-        if self.scales is None:  # the first call sets them up: alone
-            first: Tensor = super().forward(x, boxes, image_shapes)
-            return first
+        threads = min(self.threads, torch.get_num_threads())  # of this caller
+        if self.scales is None or threads == 1:  # the first call sets them up: alone
+            alone: Tensor = super().forward(x, boxes, image_shapes)
+            return alone
         x = {name: x[name].contiguous() for name in self.featmap_names if name in x}
-        if self._helpers is None:  # made late: threads do not survive a fork
-            self._helpers = ThreadPoolExecutor(self.threads - 1, "roi-align")
-        mine, *others = share_out(boxes, self.threads)
+        mine, *others = share_out(boxes, threads)
         running = [self._helpers.submit(self._part, x, part, image_shapes) for part in others]
         pooled = [self._part(x, mine, image_shapes), *(part.result() for part in running)]
         return torch.cat(pooled)
@@ -199,21 +234,27 @@ def canvas(transform: Any, height: int, width: int) -> tuple[int, int]:
 def resample(picture: Tensor, height: int, width: int) -> Tensor:
     """Bilinear interpolation as torchvision's transform does it: without an anti-aliasing filter.
 
-    Only the pixels that count are read, two for each output row and column. torchvision makes a
-    float tensor of the whole picture first and normalizes all of it: half a second and 300 MB for
-    a photograph of 12 megapixels of which 320 pixels a side are wanted.
+    Of a large picture only the pixels that count are read, two for each output row and column.
+    torchvision makes a float tensor of the whole picture first and normalizes all of it: half a
+    second and 300 MB for a photograph of 12 megapixels of which 320 pixels a side are wanted.
 
     Args:
-        picture: uint8, (3, H, W).
+        picture: uint8, (3, H, W); fastest with the memory layout of Pillow, (H, W, 3).
 
     Returns:
         float32, (3, height, width), 0..1.
     """
+    pixels = picture.permute(1, 2, 0)
+    if picture[0].numel() <= SPARSE * height * width:
+        whole = pixels.float().permute(2, 0, 1)[None]
+        return nn.functional.interpolate(whole, (height, width), mode="bilinear")[0].div_(255)
     upper, lower, down = _taps(picture.shape[1], height)
     left, right, along = _taps(picture.shape[2], width)
-    rows = picture[:, torch.cat([upper, lower])][:, :, torch.cat([left, right])].float().div_(255)
-    across = torch.lerp(rows[:, :, :width], rows[:, :, width:], along)
-    return torch.lerp(across[:, :height], across[:, height:], down[:, None])
+    rows = pixels.index_select(0, torch.cat([upper, lower]))
+    some = rows.index_select(1, torch.cat([left, right])).float()
+    across = torch.lerp(some[:, :width], some[:, width:], along[:, None])
+    merged = torch.lerp(across[:height], across[height:], down[:, None, None])
+    return merged.div_(255).permute(2, 0, 1)
 
 
 def _taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,12 +12,18 @@ PATIENCE = 20  # seconds for something that comes at once unless it is broken
 class Line:
     """A batcher of numbers whose first batch waits until it is told to go on."""
 
-    def __init__(self, capacity: int = 100, largest: int = 4, bad: Sequence[int] = ()) -> None:
+    def __init__(
+        self, capacity: int = 100, largest: int = 4, bad: Sequence[int] = (), lanes: int = 1
+    ) -> None:
         self.batches: list[list[int]] = []
         self.entered, self.go = threading.Event(), threading.Event()
         self.bad = bad
         self.batcher: Batcher[int, int] = Batcher(
-            self.run, key=lambda number: number % 2, largest=lambda _: largest, capacity=capacity
+            self.run,
+            key=lambda number: number % 2,
+            largest=lambda _: largest,
+            capacity=capacity,
+            lanes=lambda _: lanes,
         )
         self.results: dict[int, object] = {}
 
@@ -37,9 +43,14 @@ class Line:
 
     def crowd(self, *numbers: int) -> list[threading.Thread]:
         """Threads that ask for ``numbers`` while the batch of 0 is at work, in this order."""
-        threads = [threading.Thread(target=self.ask, args=(0,))]
-        threads[0].start()
+        first = threading.Thread(target=self.ask, args=(0,))
+        first.start()
         assert self.entered.wait(PATIENCE)
+        return [first, *self.crowd_behind(*numbers)]
+
+    def crowd_behind(self, *numbers: int) -> list[threading.Thread]:
+        """Threads that ask for ``numbers`` and find no lane free, in this order."""
+        threads = []
         for number in numbers:
             thread = threading.Thread(target=self.ask, args=(number,))
             before = self.batcher.waiting
@@ -69,6 +80,30 @@ def test_what_waits_is_done_together_with_its_like_oldest_first():
     line.finish(line.crowd(2, 1, 4, 6, 3, 8))
     assert line.batches == [[0], [2, 4, 6], [1, 3], [8]]
     assert line.results == {number: number * 10 for number in (0, 2, 1, 4, 6, 3, 8)}
+
+
+def test_two_lanes_work_side_by_side_and_share_what_waits():
+    line = Line(lanes=2)
+    line.entered.set()
+    both = threading.Barrier(2, timeout=PATIENCE)
+    real = line.run
+
+    def run(numbers):
+        if numbers[0] in (0, 1):
+            both.wait()  # the first two only go on together
+        return real(numbers)
+
+    line.batcher._run = run
+    first = [threading.Thread(target=line.ask, args=(number,)) for number in (0, 1)]
+    for thread in first:
+        thread.start()
+    while len(line.batches) < 2:
+        pass
+    threads = line.crowd_behind(2, 4, 6, 8)
+    line.finish([*first, *threads])
+    assert sorted(line.batches[:2]) == [[0], [1]]
+    assert line.batches[2:] == [[2, 4], [6], [8]]
+    assert line.results == {number: number * 10 for number in (0, 1, 2, 4, 6, 8)}
 
 
 def test_a_bad_item_fails_alone():

@@ -33,7 +33,7 @@ OWN = EMBEDDED.path(BLOOD_CELLS.weights)
 
 def engine_of(spec: DetectorSpec = BLOOD_CELLS, device: str = "cpu") -> TorchEngine:
     """An engine that knows ``spec`` alone."""
-    options = EngineOptions(device)
+    options = EngineOptions(device, cpu_threads=2)
     return TorchEngine(EMBEDDED, spec.name, options, {spec.name: spec}.__getitem__)
 
 
@@ -343,6 +343,22 @@ def test_sixteen_threads_share_batches_and_each_gets_its_own_boxes(engine):
         assert_same(result.boxes, wanted.boxes)
 
 
+def test_pictures_run_side_by_side_on_the_cores_of_a_cpu(engine):
+    wide = TorchEngine(EMBEDDED, BLOOD_CELLS.name, EngineOptions("cpu", cpu_threads=2))
+    wide.warm()
+    spy = Spy(wide)
+    together = threading.Barrier(2, timeout=60)
+
+    def before(batch):
+        together.wait()  # nobody passes alone
+
+    spy.before = before  # type: ignore[method-assign]
+    pictures = [smear(seed)[0] for seed in range(2)]
+    found = crowd(wide, pictures)
+    for picture, one in zip(pictures, found, strict=True):
+        assert_same(one.boxes, engine.detect(picture).boxes)
+
+
 def test_a_picture_that_breaks_the_network_fails_alone():
     engine = engine_of()
     engine.warm()
@@ -399,7 +415,7 @@ def test_out_of_memory_unloads_other_models_first():
 
 
 def test_a_full_engine_says_busy(engine):
-    small = TorchEngine(EMBEDDED, BLOOD_CELLS.name, EngineOptions("cpu", capacity=1))
+    small = TorchEngine(EMBEDDED, BLOOD_CELLS.name, EngineOptions("cpu", capacity=1, cpu_threads=1))
     small.warm()
     spy = Spy(small)
     inside, go = threading.Event(), threading.Event()

@@ -1,0 +1,47 @@
+import os
+import threading
+
+import pytest
+import torch
+
+from apps.vision.cores import CoreShares, sleep_instead_of_spinning
+
+PATIENCE = 20  # seconds for something that comes at once unless it is broken
+
+
+def test_a_network_alone_has_all_cores_and_gives_them_back():
+    before = torch.get_num_threads()
+    shares = CoreShares(3)
+    with shares.one():
+        assert torch.get_num_threads() == 3
+    with pytest.raises(ValueError, match="a picture"), shares.one():
+        raise ValueError("a picture")
+    with shares.one():  # nothing is held by those that ended
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("cores", "second"), [(4, 2), (2, 1), (1, 1)])
+def test_the_second_network_has_its_share_and_the_first_one_keeps_its_own(cores, second):
+    shares = CoreShares(cores)
+    seen: list[int] = []
+
+    def another() -> None:
+        with shares.one():
+            seen.append(torch.get_num_threads())
+
+    with shares.one():
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join(PATIENCE)
+        assert seen == [second]
+        assert torch.get_num_threads() == cores
+
+
+def test_a_wait_policy_that_somebody_chose_stays(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    sleep_instead_of_spinning()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    sleep_instead_of_spinning()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
