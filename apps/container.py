@@ -11,7 +11,7 @@ from flask import Flask, current_app
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
-from apps.extensions import db
+from apps.extensions import db, writing
 from apps.jobs import Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
@@ -94,7 +94,7 @@ def init_app(app: Flask) -> None:
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=ImageService(session, storage),
-        uploads=UploadService(session, storage, queue, limits, metrics.upload),
+        uploads=UploadService(session, storage, queue, limits, metrics.upload, writing),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),

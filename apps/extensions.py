@@ -1,6 +1,10 @@
 """Extension objects, unbound: app.py binds them to an application."""
 
 import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flask import g, has_app_context, has_request_context, request
@@ -15,6 +19,7 @@ from flask_wtf.csrf import CSRFProtect
 from sqlalchemy import Connection, MetaData, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 
 class Base(DeclarativeBase):
@@ -43,15 +48,16 @@ bootstrap = Bootstrap5()
 mail = Mail()
 limiter = Limiter(get_remote_address)
 
+BUSY_SECONDS = 30  # that a writer waits for others
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Links in mails are opened by GET and change the account.
 WRITING_GETS = frozenset({"auth.confirm_email", "auth.change_email_confirm"})
-# Forms that hash a password, which takes a third of a second, send a mail or take a file of
-# weights: they read first, and call begin_writing() when they have something to write.
+# Forms that hash a password, which takes a third of a second, send a mail, take a file of weights
+# or unpack pictures: they read first, and call begin_writing() when they have something to write.
 SLOW_FORMS = frozenset(
     {"auth.login", "auth.verify", "auth.forgot_password", "auth.send_confirmation"}
     | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
-    | {"account.show", "account.delete", "crud.model_new"}
+    | {"account.show", "account.delete", "crud.model_new", "detector.upload"}
 )
 
 
@@ -62,7 +68,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         return
     connection.isolation_level = None  # we send BEGIN ourselves, below
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA busy_timeout=30000")  # milliseconds
+    connection.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -77,7 +83,43 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     if connection.dialect.name != "sqlite":
         return
-    connection.exec_driver_sql("BEGIN" if _reads_only() else "BEGIN IMMEDIATE")
+    if _reads_only():
+        connection.exec_driver_sql("BEGIN")
+        return
+    turns.wait(connection)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class WriteTurns:
+    """Writers of one process wait for each other here, and for other processes in SQLite.
+
+    SQLite looks for its lock again after pauses of up to a tenth of a second, in which nobody
+    works; here the next one is woken at once.
+    """
+
+    KEY = "write_turn"  # in the pool's record of a connection
+
+    def __init__(self) -> None:
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def wait(self, connection: Connection) -> None:
+        """Until no other connection to the same file has its turn; at most as long as SQLite."""
+        if connection.connection.is_detached:  # of a migration, alone: no pool tells of its end
+            return
+        lock = self._locks[str(connection.engine.url.database)]
+        if self.KEY not in connection.info and lock.acquire(timeout=BUSY_SECONDS):
+            connection.info[self.KEY] = lock
+
+    def end(self, _connection: object, record: ConnectionPoolEntry, *_error: object) -> None:
+        """When the connection goes back to the pool, or is given up."""
+        lock = record.info.pop(self.KEY, None)
+        if lock is not None:
+            lock.release()
+
+
+turns = WriteTurns()
+for _name in ("checkin", "invalidate", "soft_invalidate"):
+    event.listen(Pool, _name, turns.end)
 
 
 def _reads_only() -> bool:
@@ -99,3 +141,13 @@ def begin_writing() -> None:
     """End the present transaction; the next one of this request may write (see SLOW_FORMS)."""
     db.session.commit()
     g.writing = True
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """begin_writing() for this block; afterwards the request only reads again."""
+    begin_writing()
+    try:
+        yield
+    finally:
+        g.writing = False

@@ -126,7 +126,7 @@ def assert_stored(app: Flask, client: FlaskClient, case: Case, image_id: int) ->
         assert image.status == "done"
         for key, side in ((image.display_key, 2048), (image.thumbnail_key, 384)):
             with Picture.open(root / key) as derived:
-                assert derived.format == "WEBP"
+                assert derived.format == "JPEG"
                 assert max(derived.size) <= side
                 assert max(derived.size) == min(side, max(image.width, image.height))
                 assert not derived.getexif()

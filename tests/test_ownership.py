@@ -75,7 +75,7 @@ def test_what_does_not_exist_looks_the_same_as_what_is_not_ones_own(bob, method,
         "id": 4711,
         "tag": 4711,
         "original": "0.jpg",
-        "display": "0-d.webp",
+        "display": "0-d.jpg",
         "thumbnail": "x.y",
     }
     assert bob.open(path.format(**missing), method=method).status_code == 404

@@ -65,6 +65,9 @@ class Image(Model):
     key: Mapped[str] = mapped_column(String(32), unique=True)  # stem of the three stored files
     extension: Mapped[str] = mapped_column(String(8))  # from the sniffed format: "jpg"
     media_type: Mapped[str] = mapped_column(String(40))
+    copy_extension: Mapped[str] = mapped_column(
+        String(4), server_default="webp"
+    )  # of what pages show: "jpg" or "webp"
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)  # size of the original
     width: Mapped[int]  # pixels, upright (after EXIF orientation)
@@ -120,11 +123,11 @@ class Image(Model):
 
     @property
     def display_key(self) -> str:
-        return f"display/{self.key}.webp"
+        return f"display/{self.key}.{self.copy_extension}"
 
     @property
     def thumbnail_key(self) -> str:
-        return f"thumbnail/{self.key}.webp"
+        return f"thumbnail/{self.key}.{self.copy_extension}"
 
     @property
     def storage_keys(self) -> tuple[str, str, str]:
@@ -137,11 +140,11 @@ class Image(Model):
 
     @property
     def display_name(self) -> str:
-        return f"{self.key}-display.webp"
+        return f"{self.key}-display.{self.copy_extension}"
 
     @property
     def thumbnail_name(self) -> str:
-        return f"{self.key}-thumbnail.webp"
+        return f"{self.key}-thumbnail.{self.copy_extension}"
 
 
 NOT_DONE = Image.status != literal_column("'done'")  # answered from ix_images_not_done

@@ -28,6 +28,7 @@ from apps.services.pictures import (
     totals_of,
 )
 from apps.storage import Storage
+from apps.vision.decode import MEDIA_TYPES
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class ImageService:
             raise NotFound(NO_PICTURE)
         storage_key = image.storage_keys[names.index(filename)]
         original = filename == image.original_name
-        media_type = image.media_type if original else "image/webp"
+        media_type = image.media_type if original else MEDIA_TYPES[image.copy_extension]
         title = image.title if original else None
         etag = f"{image.sha256[:32]}{kind}"
         self.session.commit()  # no transaction stays open while the storage is asked

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -16,7 +17,14 @@ from apps.jobs import Queue
 from apps.models import Image, ImageStatus, User
 from apps.services.pictures import totals_of
 from apps.storage import Storage
-from apps.vision.decode import DISPLAY_SIDE, Decoded, decode, derivatives, safe_title
+from apps.vision.decode import (
+    COPY_EXTENSION,
+    DISPLAY_SIDE,
+    Decoded,
+    decode,
+    derivatives,
+    safe_title,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +58,7 @@ class UploadService:
     queue: Queue
     limits: Limits
     observe: Observer = _unobserved
+    writing: Callable[[], AbstractContextManager[object]] = nullcontext  # around what writes
 
     def upload_many(
         self, owner_id: int, files: Iterable[tuple[str | None, BinaryIO]]
@@ -97,6 +106,7 @@ class UploadService:
             key=uuid.uuid4().hex,
             extension=decoded.extension,
             media_type=decoded.media_type,
+            copy_extension=COPY_EXTENSION,
             sha256=digest,
             bytes=len(data),
             width=decoded.size[0],
@@ -136,13 +146,8 @@ class UploadService:
         try:
             for key, content in zip(keys, (data, display, thumbnail), strict=True):
                 self.storage.put(key, content)
-            # Once more, alone now: several uploads at once each saw room for themselves.
-            owner = select(User.id).where(User.id == image.owner_id).with_for_update()
-            if self.session.scalar(owner) is None:
-                raise NotFound(N_("There is no such account."))
-            self._refuse_over_quota(image.owner_id, image.bytes)
-            self.session.add(image)
-            self.session.commit()
+            with self.writing():
+                self._insert(image)
         except BaseException as error:
             self.session.rollback()
             self.storage.delete(*keys)
@@ -152,6 +157,15 @@ class UploadService:
                 logger.exception("storage failed")
                 raise _not_stored() from error
             raise
+
+    def _insert(self, image: Image) -> None:
+        """Once more, alone now: several uploads at once each saw room for themselves."""
+        owner = select(User.id).where(User.id == image.owner_id).with_for_update()
+        if self.session.scalar(owner) is None:
+            raise NotFound(N_("There is no such account."))
+        self._refuse_over_quota(image.owner_id, image.bytes)
+        self.session.add(image)
+        self.session.commit()
 
     def quota(self, owner_id: int) -> int:
         """Bytes of originals the account may keep; 0 is no limit."""

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -19,25 +20,30 @@ class CoreShares:
     """Threads of torch for each of several networks that run at once.
 
     A small network gains little from a second core, and two of them side by side nearly double
-    what is done.
+    what is done. Under load they come and go all the time; one that took every core in the moment
+    between two others would then wait for them at each of its steps, so a crowd counts for a
+    while.
 
     Args:
         cores: threads of all networks together.
+        clock: seconds that never go back.
     """
 
-    def __init__(self, cores: int) -> None:
+    REMEMBERED = 1.0  # seconds
+
+    def __init__(self, cores: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.cores = cores
+        self._clock = clock
         self._running = 0
+        self._crowd, self._crowd_seen = 1, float("-inf")
         self._lock = threading.Lock()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """For one run in this thread: as many threads as the runs before it leave in fairness."""
+        """For one run in this thread: as many threads as the others leave in fairness."""
         import torch
 
-        with self._lock:
-            self._running += 1
-            threads = max(1, self.cores // self._running)
+        threads = self._begin()
         before = torch.get_num_threads()
         torch.set_num_threads(threads)  # of this thread alone
         try:
@@ -46,3 +52,12 @@ class CoreShares:
             torch.set_num_threads(before)
             with self._lock:
                 self._running -= 1
+
+    def _begin(self) -> int:
+        with self._lock:
+            self._running += 1
+            now = self._clock()
+            forgotten = now - self._crowd_seen > self.REMEMBERED
+            if self._running >= self._crowd or forgotten:
+                self._crowd, self._crowd_seen = self._running, now
+            return max(1, self.cores // self._crowd)

@@ -30,6 +30,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     "AVIF": ("avif", "image/avif"),
     "HEIF": ("heic", "image/heic"),
 }
+MEDIA_TYPES = dict(FORMATS.values())  # by extension
+COPY_EXTENSION = "jpg"  # of derivatives
 ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC"
 DISPLAY_SIDE = 2048  # pixels, longest side
 THUMBNAIL_SIDE = 384
@@ -194,23 +196,26 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
     return wide.point(lambda value: value * scale + 0.5).convert("L")
 
 
-def encode_webp(picture: Image.Image, side: int, quality: int) -> bytes:
-    """``picture`` as WebP with its longest side at most ``side`` pixels; carries no EXIF."""
+def shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """A copy of an RGB ``picture`` with its longest side at most ``side`` pixels, and no more."""
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     small.info.clear()  # else EXIF, XMP and comments of the original go along
+    return small
+
+
+def encode_jpeg(picture: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=quality, method=1)  # 3 times as fast as 4, 10 % larger
+    picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def derivatives(picture: Image.Image) -> tuple[bytes, bytes]:
-    """The display and the thumbnail file of an upright RGB ``picture``."""
+    """The display and the thumbnail file (JPEG) of an upright RGB ``picture``."""
     with heavy_work:
-        return (
-            encode_webp(picture, DISPLAY_SIDE, quality=86),
-            encode_webp(picture, THUMBNAIL_SIDE, quality=80),
-        )
+        display = shrunk(picture, DISPLAY_SIDE)
+        thumbnail = shrunk(display, THUMBNAIL_SIDE)
+        return encode_jpeg(display, quality=88), encode_jpeg(thumbnail, quality=82)
 
 
 # Control, bidirectional, zero-width and line separating characters, lone surrogates and tags:

@@ -4,6 +4,8 @@ Measured in docs/performance.md; tests hold every step to the boxes of plain tor
 least 0.99, scores within 0.005).
 """
 
+import logging
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -15,6 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+logger = logging.getLogger(__name__)
 
 SPARSE = 8  # input pixels for each output pixel from which on most of them do not count
 POOLERS = 4  # threads of one RoIAlign; more gain little, and each brings threads of its own
@@ -37,6 +41,7 @@ def optimize(network: nn.Module, device: torch.device, precision: str = "float32
         network = network.to(memory_format=torch.channels_last)
     if device.type == "cpu":
         _multiply_pointwise(network)
+        _record_backbone(network)
     if device.type == "cpu" and torch.get_num_threads() > 1:
         _pool_in_parallel(network, min(torch.get_num_threads(), POOLERS))
     dtype = PRECISIONS[precision]
@@ -108,6 +113,56 @@ def _as_pointwise(conv: nn.Conv2d) -> Pointwise:
         product = Pointwise(conv.in_channels, conv.out_channels, 1)
     product.weight, product.bias = conv.weight, conv.bias
     return product.train(conv.training)
+
+
+class Recorded(nn.Module):
+    """A backbone as one recorded graph.
+
+    Python gives up and takes back its global lock at each of some hundred operations; beside
+    threads that answer requests, most of a picture's time was waiting for it.
+    """
+
+    def __init__(self, backbone: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone  # whose tensors the graph shares
+        self.levels = list(backbone(example))
+        with warnings.catch_warnings():  # deprecated since 2.12, and nothing else does it on a CPU
+            warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+            graph = torch.jit.trace(_Values(backbone).eval(), example, check_trace=False)
+            self.graph = torch.jit.freeze(graph)
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) to {level: (N, C, h, w)}."""
+        return dict(zip(self.levels, self.graph(pictures), strict=True))
+
+
+class _Values(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.backbone(pictures).values())
+
+
+@torch.no_grad()
+def _record_backbone(network: nn.Module) -> None:
+    """Only if the graph says the same of other pictures; else the network stays as it is."""
+    transform: Any = network.get_submodule("transform")
+    width, height = transform.fixed_size or (256, 320)
+    other = transform.fixed_size or (320, 192)  # multiples of every stride
+    backbone = network.get_submodule("backbone")
+    example = torch.zeros(1, 3, height, width).to(memory_format=torch.channels_last)
+    noise = torch.rand(2, 3, other[1], other[0]).to(memory_format=torch.channels_last)
+    try:
+        recorded = Recorded(backbone, example)
+        found, wanted = recorded(noise), backbone(noise)
+        if all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted):
+            network.backbone = recorded
+    except (RuntimeError, AttributeError) as error:  # a PyTorch that has it no more
+        logger.warning("backbone not recorded reason=%s", error)
 
 
 class ReducedPrecision(nn.Module):

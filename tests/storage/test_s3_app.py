@@ -65,7 +65,7 @@ def test_a_picture_from_upload_to_deletion(app, s3, ann, bob, upload):
     assert original.data == data
     assert original.headers["Content-Disposition"] == "attachment; filename=cat.jpg"
     for name in (found.display_name, found.thumbnail_name):
-        assert ann.get(f"/images/{name}").mimetype == "image/webp"
+        assert ann.get(f"/images/{name}").mimetype == "image/jpeg"
         assert bob.get(f"/images/{name}").status_code == 404
     assert ann.get(f"/images/{image_id}/annotated").mimetype == "image/jpeg"
     assert ann.post(f"/detect/{image_id}").status_code == 303
@@ -192,7 +192,7 @@ def test_files_are_fetched_from_the_storage_itself(app, ann, upload):
     assert headers["Content-Type"] == "image/jpeg"
     assert headers["Content-Disposition"].startswith("attachment; filename*=UTF-8''%EA%B3%A0")
     shown = fetch(ann.get(f"/images/{found.thumbnail_name}").location)
-    assert shown[1]["Content-Type"] == "image/webp"
+    assert shown[1]["Content-Type"] == "image/jpeg"
     assert "Content-Disposition" not in shown[1]
 
 
@@ -206,7 +206,7 @@ def test_nobody_else_gets_an_address(app, ann, bob, admin, upload):
         assert "/auth/login" in anonymous.get(f"/images/{name}").location
     assert bob.get(f"/crud/images/{found.id}/thumbnail").status_code == 403
     address = admin.get(f"/crud/images/{found.id}/thumbnail").location
-    assert fetch(address)[1]["Content-Type"] == "image/webp"
+    assert fetch(address)[1]["Content-Type"] == "image/jpeg"
 
 
 @pytest.mark.usefixtures("presigned")

@@ -38,6 +38,19 @@ def test_the_second_network_has_its_share_and_the_first_one_keeps_its_own(cores,
         assert torch.get_num_threads() == cores
 
 
+def test_a_crowd_counts_for_a_while_after_it_is_gone():
+    now = 0.0
+    shares = CoreShares(2, clock=lambda: now)
+    with shares.one(), shares.one():
+        pass
+    now += CoreShares.REMEMBERED
+    with shares.one():
+        assert torch.get_num_threads() == 1
+    now += 0.1
+    with shares.one():
+        assert torch.get_num_threads() == 2
+
+
 def test_a_wait_policy_that_somebody_chose_stays(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     sleep_instead_of_spinning()

@@ -17,6 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.optimize import (
     ParallelRoIAlign,
+    Recorded,
     ReducedPrecision,
     canvas,
     fold_batch_norm,
@@ -163,6 +164,50 @@ def test_pooling_in_parallel_is_pooling(counts):
 
 
 # -- reduced precision ---------------------------------------------------------------------
+
+
+def optimized() -> nn.Module:
+    return optimize(load_detector(BLOOD_CELLS, STORE), CPU)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 256, 320), (3, 3, 192, 320), (1, 3, 320, 64)])
+@torch.inference_mode()
+def test_a_recorded_backbone_says_what_the_backbone_says_at_any_size(shape):
+    recorded = optimized().backbone
+    assert isinstance(recorded, Recorded)
+    pictures = torch.rand(shape).to(memory_format=torch.channels_last)
+    wanted = recorded.backbone(pictures)
+    found = recorded(pictures)
+    assert list(found) == list(wanted)
+    for name, level in wanted.items():
+        assert torch.allclose(found[name], level, atol=1e-6)
+
+
+def test_without_recording_a_network_stays_as_it_is_and_the_log_says_so(monkeypatch, caplog):
+    def gone(*_args, **_kwargs):
+        raise AttributeError("trace")
+
+    monkeypatch.setattr(torch.jit, "trace", gone)
+    network = optimized()
+    assert not isinstance(network.backbone, Recorded)
+    assert "backbone not recorded" in caplog.text
+
+
+def test_a_graph_that_holds_for_one_size_alone_is_not_used(monkeypatch):
+    class Sized(nn.Module):
+        """Its output depends on numbers that a recording takes for constants."""
+
+        def __init__(self, backbone: nn.Module) -> None:
+            super().__init__()
+            self.backbone = backbone
+
+        def forward(self, pictures):
+            factor = float(int(pictures.shape[-1]))
+            return {k: v * factor for k, v in self.backbone(pictures).items()}
+
+    network = load_detector(BLOOD_CELLS, STORE)
+    network.backbone = Sized(network.backbone)
+    assert isinstance(optimize(network, CPU).backbone, Sized)
 
 
 def test_a_backbone_in_reduced_precision_gives_float32_features_near_the_exact_ones():
