@@ -14,6 +14,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Image
 from apps.vision.zoo import registry
+from apps.vision.zoo.classifiers import classifiers
 from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, detectors, get_detector
 
 NAME = "ssd300_vgg16.coco_v1"
@@ -87,7 +88,7 @@ def test_an_unknown_model_is_404(admin, action):
 def test_every_model_is_listed_with_its_state(app, admin):
     put(app)
     text = admin.get("/crud/models").text
-    assert text.count("data-model=") == 12
+    assert text.count("data-model=") == len(detectors()) + len(classifiers())
     assert "come with Sightbox" in text
     assert str(services(app).models.store.folder) in text
     assert text.count(">Remove<") + text.count("> Remove<") == 1

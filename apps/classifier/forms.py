@@ -4,7 +4,7 @@ from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from flask_wtf.file import FileField
-from wtforms import BooleanField, Field, FloatField, IntegerField, SelectField
+from wtforms import BooleanField, Field, FloatField, IntegerField, SelectChoice, SelectField
 from wtforms.validators import NumberRange, Optional, ValidationError
 
 from apps.services.classifications import MARGIN
@@ -38,9 +38,9 @@ class ClassifyForm(FlaskForm):
         _l("Swap light and dark"),
         default="auto",
         choices=[
-            ("auto", _l("when the ground is light")),
-            ("yes", _l("always")),
-            ("no", _l("never")),
+            SelectChoice("auto", _l("when the ground is light")),
+            SelectChoice("yes", _l("always")),
+            SelectChoice("no", _l("never")),
         ],
     )
     explain = BooleanField(
@@ -65,5 +65,5 @@ class ClassifyForm(FlaskForm):
 
     @property
     def first_error(self) -> str:
-        """One text to show where there is room for one."""
-        return str(next((errors[0] for errors in self.errors.values() if errors), ""))
+        """One text to show where there is room for one; the last of a field is the plainest."""
+        return str(next((errors[-1] for errors in self.errors.values() if errors), ""))

@@ -73,7 +73,7 @@ def predict(name: str) -> ResponseReturnValue:
     services().classifications.get(name)
     form = ClassifyForm()
     if not form.validate():
-        code = "no_file" if form.image.errors else "invalid"
+        code = "no_file" if list(form.errors) == ["image"] else "invalid"
         return answer_error(422, form.first_error, code)
     return jsonify(answer_json(_ask(name, form, _place(form))))
 
@@ -115,10 +115,7 @@ def _shown(name: str, form: ClassifyForm) -> tuple[Shown, Place | None]:
 def _place(form: ClassifyForm) -> Place | None:
     if form.image.data or form.image_id.data is None:
         return None
-    place = services().classifications.place(
-        current_user.id, form.image_id.data, form.box_id.data
-    )
-    return place
+    return services().classifications.place(current_user.id, form.image_id.data, form.box_id.data)
 
 
 def _ask(name: str, form: ClassifyForm, place: Place | None) -> Answer:
