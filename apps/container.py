@@ -103,7 +103,7 @@ def init_app(app: Flask) -> None:
         detections=detections,
         results=ResultService(session, tags),
         classifications=ClassificationService(
-            session, images, _classifier(app, models.store), models.store, models.downloads, limits
+            session, images, _classifier(app, models, queue), models.store, models.downloads, limits
         ),
         requests=DetectionRequests(session, queue, models),
         tags=tags,
@@ -204,9 +204,15 @@ def _engine(app: Flask, models: ModelService) -> Engine:
     raise _unknown("ENGINE", app, "torch")
 
 
-def _classifier(app: Flask, store: WeightsStore) -> Classifier:
-    """Of the same kind as the engine, which has refused what is unknown."""
-    return FakeClassifier() if app.config["ENGINE"] == "fake" else TorchClassifier(store)
+def _classifier(app: Flask, models: ModelService, queue: Queue) -> Classifier:
+    """Of the same kind as the engine, which has refused what is unknown.
+
+    It works in the web process even where detection does not; the device is that of the workers
+    then, and the CPU has to do.
+    """
+    if app.config["ENGINE"] == "fake":
+        return FakeClassifier()
+    return TorchClassifier(models.store, app.config["DEVICE"] if queue.works_here else "cpu")
 
 
 def _engine_options(app: Flask) -> EngineOptions:

@@ -350,10 +350,8 @@ def test_missing_weights_are_no_crash_and_no_random_answer(ann, ask):
 
 @pytest.mark.parametrize("ask", ASKS)
 def test_weights_that_cannot_be_used_say_so(app, ann, monkeypatch, ask):
-    def refuse(*_arguments, **_options):
-        raise WeightsError("The weights file %(file)s is not the expected one", file="x.pth")
-
-    monkeypatch.setattr(services(app).classifications.classifier, "classify", refuse)
+    error = WeightsError("The weights file %(file)s is not the expected one", file="x.pth")
+    monkeypatch.setattr(services(app).classifications.classifier, "error", error)
     answer = ann.post(PAGE + ask, data={"image": file()})
     assert answer.status_code == Unavailable.status
     assert "x.pth is not the expected one" in answer.text
@@ -379,11 +377,8 @@ def test_a_slot_comes_back_after_a_crash(app, ann, monkeypatch):
     change(app, patience=0)
     classifier = services(app).classifications.classifier
 
-    def crash(*_arguments, **_options):
-        raise RuntimeError
-
     with monkeypatch.context() as broken:
-        broken.setattr(classifier, "classify", crash)
+        broken.setattr(classifier, "error", RuntimeError())
         for _ in range(AT_ONCE + 1):
             assert predict(ann, image=file()).status_code == 500
     assert predict(ann, image=file()).status_code == 200

@@ -17,7 +17,7 @@ EXACT_SIDE = 128  # pixels; smaller pictures are shown as they are, each pixel c
 
 
 def picture_uri(picture: Picture) -> str:
-    """``picture`` as a ``data:`` address: an answer is kept nowhere that it could be fetched from."""
+    """``picture`` as a ``data:`` address: no answer is kept anywhere."""
     if max(picture.size) > EXACT_SIDE:
         kind, data = "webp", encode_webp(picture.convert("RGB"), SIDE, quality=85)
     else:

@@ -1,4 +1,4 @@
-"""Networks to choose from, and the page where one answers. Each view: form, service call, answer."""
+"""Networks to choose from, and the page where one answers."""
 
 from dataclasses import dataclass
 

@@ -11,7 +11,7 @@ from PIL.Image import Image as Picture
 from sqlalchemy import select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, Busy, InvalidInput, NotFound, Unavailable, WeightsError
+from apps.errors import N_, Busy, ConfigError, InvalidInput, NotFound, Unavailable, WeightsError
 from apps.models import Detection, Image
 from apps.services.images import ImageService
 from apps.services.pictures import NO_PICTURE
@@ -172,8 +172,9 @@ class ClassificationService:
         Raises:
             NotFound: no such network.
             InvalidInput: its weights are not here yet.
-            Unavailable: its weights cannot be used.
-            Busy: too many pictures are being classified already.
+            Unavailable: its weights, or the chosen device, cannot be used.
+            DeviceLost: the GPU stopped working.
+            Busy: too many pictures are being classified already, or memory is short.
         """
         if not self.get(name).ready:
             raise InvalidInput(
@@ -184,7 +185,7 @@ class ClassificationService:
             with self._slot():
                 found = self.classifier.classify(picture, name, top=top, invert=invert)
                 why = self.classifier.explain(picture, name, invert=invert) if explain else None
-        except WeightsError as error:
+        except (WeightsError, ConfigError) as error:
             raise Unavailable(error.message, **error.params) from error
         return Answer(found, why)
 

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 NO_DIGEST = "-"  # of weights without a card; no file has it, so none is taken for the right one
 
 FASHION = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    N_("T-shirt/top"),
+    N_("Trouser"),
+    N_("Pullover"),
+    N_("Dress"),
+    N_("Coat"),
+    N_("Sandal"),
+    N_("Shirt"),
+    N_("Sneaker"),
+    N_("Bag"),
+    N_("Ankle boot"),
 )
 DIGITS = tuple("0123456789")
-CATS_DOGS = ("cat", "dog")
+CATS_DOGS = (N_("cat"), N_("dog"))
 
 
 class Fit(StrEnum):
