@@ -13,7 +13,11 @@ SHOWN_SIDE = 384  # pixels of the longest side of a step that people see
 WORKING_SIDE = 512  # of pictures that are cut out; a network sees 28 of them
 CORNER = 14  # the square in each corner that shows the ground is this part of the side
 NOISE = 32  # of 255: values below are ground, not thing
+SIGMAS = 5  # deviations of the corners from their median that still are ground …
+MOST_NOISE = 96  # … if they are not more than this, of 255
 BOX = 20 / 28  # part of the side that a digit of MNIST takes
+
+MAD = 1.4826  # standard deviations in the median deviation of normal noise
 
 CAME = N_("The picture as it came")
 GREY = N_("Grey, because the network knows no colours")
@@ -67,8 +71,9 @@ def convert(picture: Image.Image, given: InputSpec, invert: bool | None = None) 
             seen = note(GROUND, blackened(seen))
     size = given.size, given.size
     if given.fit is Fit.CROP:
-        seen = note(CROPPED, middle(seen, given))
-        seen = note(SCALED, seen.resize(size, Image.Resampling.BILINEAR))
+        square = middle(seen.size, given)
+        note(CROPPED, _cut(seen, square))
+        seen = note(SCALED, seen.resize(size, Image.Resampling.BILINEAR, box=square))
     elif seen.size != size:  # a picture of the data set itself is as it should be
         seen = note(TRIMMED, trimmed(seen))
         digit = given.fit is Fit.DIGIT
@@ -83,28 +88,33 @@ def ground(picture: Image.Image) -> float:
 
     The corners and not the whole border, because wide clothes touch that on every side.
     """
-    values = np.asarray(picture)
-    tall, wide = (max(1, side // CORNER) for side in values.shape)
-    corners = (values[y, x] for y in _ends(tall) for x in _ends(wide))
-    return float(np.median(np.concatenate([corner.ravel() for corner in corners])))
+    return float(np.median(_corners(picture)))
 
 
 def blackened(picture: Image.Image) -> Image.Image:
-    """A grey picture whose ground becomes 0 while white stays white."""
-    level = ground(picture)
-    values = np.asarray(picture, np.float32)
-    return _grey((values - level) * 255 / max(255 - level, 1))
+    """A grey picture whose ground becomes 0, with its noise, while white stays white."""
+    corners = _corners(picture).astype(np.float32)
+    level = float(np.median(corners))
+    noise = min(SIGMAS * float(np.median(np.abs(corners - level))) * MAD, MOST_NOISE)
+    values = np.asarray(picture, np.float32) - level
+    return _grey(np.where(values <= noise, 0, values * (255 / max(255 - level, 1))))
 
 
-def middle(picture: Image.Image, given: InputSpec) -> Image.Image:
-    """The square in the middle which, scaled, is the same as a picture of which the shorter side
-    was scaled to ``given.resize`` and ``given.size`` pixels around the middle were kept.
+def middle(size: tuple[int, int], given: InputSpec) -> tuple[float, float, float, float]:
+    """Corners, xyxy, of the square which, scaled to ``given.size``, is what is left when the
+    shorter side of a picture is scaled to ``given.resize`` pixels and the middle is cut out of it.
 
-    Cut first and scaled then, so that a picture of 10,000 x 10 pixels makes no giant.
+    Cut and scaled at once, so that a picture of 10,000 x 10 pixels makes no giant; otherwise to
+    the pixel as torchvision's ``Resize`` and ``CenterCrop``.
     """
-    side = max(1, round(min(picture.size) * given.size / (given.resize or given.size)))
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+    shorter = given.resize or given.size
+    scaled = [int(shorter * side / min(size)) for side in size]
+    factors = [before / after for before, after in zip(size, scaled, strict=True)]
+    left, top = (
+        round((side - given.size) / 2) * factor
+        for side, factor in zip(scaled, factors, strict=True)
+    )
+    return left, top, left + given.size * factors[0], top + given.size * factors[1]
 
 
 def trimmed(picture: Image.Image) -> Image.Image:
@@ -141,8 +151,20 @@ def normalized(picture: Image.Image, given: InputSpec) -> Array:
     return np.ascontiguousarray((values - mean) / std)
 
 
+def _corners(picture: Image.Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """The values, (N,), in the four corners."""
+    values = np.asarray(picture)
+    tall, wide = (max(1, side // CORNER) for side in values.shape)
+    return np.concatenate([values[y, x].ravel() for y in _ends(tall) for x in _ends(wide)])
+
+
 def _ends(length: int) -> tuple[slice, slice]:
     return slice(None, length), slice(-length, None)
+
+
+def _cut(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    left, top, right, bottom = map(round, box)
+    return picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 def _mean(picture: Image.Image) -> float:

@@ -15,7 +15,8 @@ from apps.vision.types import Layer, Step
 
 MAPS = 3  # convolutions whose feature maps are shown
 TILES = 64  # feature maps of one mosaic
-MOSAIC_SIDE = 512  # pixels that a mosaic has at least, as far as whole factors go
+MOSAIC_SIDE = 512  # pixels of a mosaic at least, as far as whole factors go
+MOSAIC_MOST = 1024  # and at most; larger maps are averaged
 HEAT_SIDE = 224  # pixels, likewise
 HEAT = 0.5  # part of the heat map's colour in what is seen
 
@@ -110,13 +111,14 @@ def mosaic(maps: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> Image.I
     pixels = ((maps - low) * (255 / np.maximum(high - low, 1e-12))).round().astype(np.uint8)
     columns = math.ceil(math.sqrt(len(pixels)))
     rows = math.ceil(len(pixels) / columns)
-    tall, wide = pixels.shape[1:]
-    factor = max(1, MOSAIC_SIDE // (columns * max(tall, wide)))
-    tall, wide = tall * factor, wide * factor
+    side = columns * max(pixels.shape[1:])
+    larger, smaller = max(1, MOSAIC_SIDE // side), math.ceil(side / MOSAIC_MOST)
+    tall, wide = (max(1, length * larger // smaller) for length in pixels.shape[1:])
+    filtered = Image.Resampling.NEAREST if smaller == 1 else Image.Resampling.BOX
     whole = Image.new("L", (columns * (wide + 1) - 1, rows * (tall + 1) - 1), 128)
     for place, tile in enumerate(pixels):
         y, x = divmod(place, columns)
-        picture = Image.fromarray(tile).resize((wide, tall), Image.Resampling.NEAREST)
+        picture = Image.fromarray(tile).resize((wide, tall), filtered)
         whole.paste(picture, (x * (wide + 1), y * (tall + 1)))
     return whole
 
