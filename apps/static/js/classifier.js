@@ -72,7 +72,8 @@ function startForm() {
   form.querySelector("[data-plain-submit]").hidden = true;
   form.classList.add("is-enhanced");
   form.querySelector(".dropzone").classList.add("is-enhanced");
-  if (form.querySelector("[data-pad]")) startDrawing(form.querySelector("[data-pad]"));
+  const pad = document.querySelector("[data-pad]");
+  if (pad) startDrawing(pad);
 }
 
 function startDrawing(root) {
