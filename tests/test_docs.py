@@ -52,6 +52,7 @@ def test_every_architecture_folder_exists():
         "services",
         "auth",
         "detector",
+        "classifier",
         "crud",
         "ops",
         "cli",
