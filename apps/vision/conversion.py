@@ -15,9 +15,8 @@ CORNER = 14  # the square in each corner that shows the ground is this part of t
 NOISE = 32  # of 255: values below are ground, not thing
 SIGMAS = 5  # deviations of the corners from their median that still are ground …
 MOST_NOISE = 96  # … if they are not more than this, of 255
-BOX = 20 / 28  # part of the side that a digit of MNIST takes
-
 MAD = 1.4826  # standard deviations in the median deviation of normal noise
+BOX = 20 / 28  # part of the side that a digit of MNIST takes
 
 CAME = N_("The picture as it came")
 GREY = N_("Grey, because the network knows no colours")
@@ -65,7 +64,9 @@ def convert(picture: Image.Image, given: InputSpec, invert: bool | None = None) 
             seen = _reduced(seen, WORKING_SIDE)
         seen = note(GREY, seen.convert("L"))
     if given.light_on_dark:
-        if ground(seen) > _mean(seen) if invert is None else invert:
+        if invert is None:
+            invert = ground(seen) > float(np.asarray(seen).mean())
+        if invert:
             seen = note(SWAPPED, ImageOps.invert(seen))
         if ground(seen) > 0:
             seen = note(GROUND, blackened(seen))
@@ -165,10 +166,6 @@ def _ends(length: int) -> tuple[slice, slice]:
 def _cut(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
     left, top, right, bottom = map(round, box)
     return picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-
-
-def _mean(picture: Image.Image) -> float:
-    return float(np.asarray(picture).mean())
 
 
 def _stretched(picture: Image.Image) -> Image.Image:

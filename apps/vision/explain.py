@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from apps.vision.conversion import Array
 from apps.vision.types import Layer, Step
 
 MAPS = 3  # convolutions whose feature maps are shown
@@ -104,7 +105,7 @@ def heat_layer(network: nn.Module) -> str:
     return next(blocks, name)
 
 
-def mosaic(maps: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> Image.Image:
+def mosaic(maps: Array) -> Image.Image:
     """Feature maps (C, H, W) side by side in a square, each from black (its least) to white."""
     maps = maps[:TILES]
     low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
@@ -123,9 +124,7 @@ def mosaic(maps: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> Image.I
     return whole
 
 
-def heated(
-    seen: Image.Image, warm: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
-) -> Image.Image:
+def heated(seen: Image.Image, warm: Array) -> Image.Image:
     """``seen`` under the colours of ``warm``, (H, W) from 0; hottest where that is highest."""
     factor = max(1, math.ceil(HEAT_SIDE / max(seen.size)))
     size = seen.width * factor, seen.height * factor
@@ -162,6 +161,6 @@ def _watched(
             handle.remove()
 
 
-def _numbers(values: torch.Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
-    numbers: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = values.float().cpu().numpy()
+def _numbers(values: torch.Tensor) -> Array:
+    numbers: Array = values.float().cpu().numpy()
     return numbers
