@@ -46,7 +46,7 @@ class ClassifyForm(FlaskForm):
     explain = BooleanField(
         _l("Show why: heat map and feature maps"), false_values=("", "false", "no", "0")
     )
-    image = FileField(_l("Picture"))
+    image = FileField(_l("Picture"), render_kw={"accept": "image/*,.heic,.heif,.avif,.tif,.tiff"})
 
     def validate_box_id(self, field: Field) -> None:
         """A box is found by its picture."""
