@@ -58,7 +58,10 @@ function take([file]) {
 
 function startForm() {
   const input = form.elements.image;
-  input.addEventListener("change", () => take(input.files));
+  input.addEventListener("change", () => {
+    take(input.files);
+    input.value = ""; // so that the same file can be chosen once more
+  });
   onFilesDropped(take);
   document.addEventListener("paste", (event) => take(event.clipboardData?.files ?? []));
   form.addEventListener("submit", (event) => {
@@ -78,6 +81,7 @@ function startForm() {
 
 function startDrawing(root) {
   const nothing = answer().cloneNode(true);
+  document.querySelector("[data-no-pad]").hidden = true;
   let timer;
   const pad = startPad(root, () => {
     clearTimeout(timer);
