@@ -56,11 +56,13 @@ def _init_extensions(app: Flask) -> None:
 
 def _register_blueprints(app: Flask) -> None:
     from apps.auth.views import bp as account
+    from apps.classifier.views import bp as classifier
     from apps.crud.views import bp as crud
     from apps.detector.views import bp as detector
     from apps.ops.views import bp as ops
 
     app.register_blueprint(account, url_prefix="/auth")
+    app.register_blueprint(classifier, url_prefix="/classifier")
     app.register_blueprint(crud, url_prefix="/crud")
     app.register_blueprint(detector)
     app.register_blueprint(ops)

@@ -19,6 +19,7 @@ from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.blob_copy import BlobCopy
+from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService
@@ -33,10 +34,12 @@ from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
 from apps.storage.local import LocalStorage
+from apps.vision.classify import TorchClassifier
 from apps.vision.cores import sleep_instead_of_spinning
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
-from apps.vision.types import Engine
+from apps.vision.fake_classifier import FakeClassifier
+from apps.vision.types import Classifier, Engine
 from apps.vision.zoo.downloads import Downloads
 from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import Registry
@@ -60,6 +63,7 @@ class Container:
     image_admin: ImageAdminService
     detections: DetectionService
     results: ResultService
+    classifications: ClassificationService
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
@@ -88,16 +92,20 @@ def init_app(app: Flask) -> None:
         image_pixels=app.config["MAX_IMAGE_PIXELS"],
         quota_bytes=app.config["USER_QUOTA_BYTES"],
     )
+    images = ImageService(session, storage)
     app.extensions[EXTENSION] = Container(
         storage=storage,
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
-        images=ImageService(session, storage),
+        images=images,
         uploads=UploadService(session, storage, queue, limits, metrics.upload, writing),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
+        classifications=ClassificationService(
+            session, images, _classifier(app, models, queue), models.store, models.downloads, limits
+        ),
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
@@ -196,6 +204,17 @@ def _engine(app: Flask, models: ModelService) -> Engine:
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()
     raise _unknown("ENGINE", app, "torch")
+
+
+def _classifier(app: Flask, models: ModelService, queue: Queue) -> Classifier:
+    """Of the same kind as the engine, which has refused what is unknown.
+
+    It works in the web process even where detection does not; the device is that of the workers
+    then, and the CPU has to do.
+    """
+    if app.config["ENGINE"] == "fake":
+        return FakeClassifier()
+    return TorchClassifier(models.store, app.config["DEVICE"] if queue.works_here else "cpu")
 
 
 def _engine_options(app: Flask) -> EngineOptions:

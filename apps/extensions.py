@@ -59,6 +59,8 @@ SLOW_FORMS = frozenset(
     | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
     | {"account.show", "account.delete", "crud.model_new", "detector.upload"}
 )
+# These only ask.
+ASKING_FORMS = frozenset({"classifier.model", "classifier.answer", "classifier.predict"})
 
 
 @event.listens_for(Engine, "connect")
@@ -129,7 +131,7 @@ def _reads_only() -> bool:
         return False
     if request.method in SAFE_METHODS:
         return request.endpoint not in WRITING_GETS
-    return request.endpoint in SLOW_FORMS
+    return request.endpoint in SLOW_FORMS | ASKING_FORMS
 
 
 def only_reading() -> None:

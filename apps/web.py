@@ -19,7 +19,11 @@ from apps.services.pictures import Pictures
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
 
-UPLOADS = frozenset({"detector.upload", "crud.image_new"})
+UPLOADS = frozenset(
+    {"detector.upload", "crud.image_new"}
+    | {"classifier.model", "classifier.answer", "classifier.predict"}
+)
+PROGRAMS = frozenset({"classifier.predict"})  # addresses that are for programs alone
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
 FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
 THEME_COOKIE = "sightbox_theme"
@@ -247,4 +251,4 @@ def static_url(filename: str) -> str:
 def wants_json() -> bool:
     """Whether the caller is a program or one of our scripts rather than a page load."""
     best = request.accept_mimetypes.best_match(["text/html", "application/json"])
-    return best == "application/json" or request.is_json
+    return best == "application/json" or request.is_json or request.endpoint in PROGRAMS

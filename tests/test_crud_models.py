@@ -13,16 +13,19 @@ from sqlalchemy import select
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image
+from apps.vision.zoo import classifiers as zoo
 from apps.vision.zoo import registry
+from apps.vision.zoo.classifiers import classifiers, get_classifier
 from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, detectors, get_detector
 
 NAME = "ssd300_vgg16.coco_v1"
+CLASSIFIER = "googlenet.imagenet1k_v1"
 DATA = b"not really weights" * 1000
 
 
 @pytest.fixture
 def published(monkeypatch) -> Iterator[None]:
-    """The file of NAME on loopback instead of at its address."""
+    """The files of NAME and CLASSIFIER on loopback instead of at their addresses."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -44,6 +47,9 @@ def published(monkeypatch) -> Iterator[None]:
         sha256=hashlib.sha256(DATA).hexdigest(),
     )
     monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=file))
+    other = get_classifier(CLASSIFIER)
+    same = replace(other.weights, url=file.url, sha256=file.sha256)
+    monkeypatch.setitem(zoo._specs, CLASSIFIER, replace(other, weights=same))
     yield
     server.shutdown()
     thread.join()
@@ -56,8 +62,8 @@ def put(app, name=NAME, data=b"") -> None:
     store.path(get_detector(name).weights).write_bytes(data)
 
 
-def wait(client) -> dict[str, object]:
-    while (row := client.get("/crud/models/status").json[NAME])["running"]:
+def wait(client, name=NAME) -> dict[str, object]:
+    while (row := client.get("/crud/models/status").json[name])["running"]:
         pass
     return row
 
@@ -69,6 +75,9 @@ ROUTES = [
     ("POST", f"/crud/models/{NAME}/fetch"),
     ("POST", f"/crud/models/{NAME}/verify"),
     ("POST", f"/crud/models/{NAME}/remove"),
+    ("POST", f"/crud/classifiers/{CLASSIFIER}/fetch"),
+    ("POST", f"/crud/classifiers/{CLASSIFIER}/verify"),
+    ("POST", f"/crud/classifiers/{CLASSIFIER}/remove"),
 ]
 
 
@@ -81,13 +90,15 @@ def test_only_administrators_come_in(app, ann, method, path):
 @pytest.mark.parametrize("action", ["fetch", "verify", "remove"])
 def test_an_unknown_model_is_404(admin, action):
     assert admin.post(f"/crud/models/nonsense/{action}").status_code == 404
+    assert admin.post(f"/crud/classifiers/nonsense/{action}").status_code == 404
+    assert admin.get(f"/crud/classifiers/{CLASSIFIER}/{action}").status_code == 405
     assert admin.get(f"/crud/models/{NAME}/{action}").status_code == 405
 
 
 def test_every_model_is_listed_with_its_state(app, admin):
     put(app)
     text = admin.get("/crud/models").text
-    assert text.count("data-model=") == 12
+    assert text.count("data-model=") == len(detectors()) + len(classifiers())
     assert "come with Sightbox" in text
     assert str(services(app).models.store.folder) in text
     assert text.count(">Remove<") + text.count("> Remove<") == 1
@@ -102,6 +113,24 @@ def test_fetch_downloads_in_the_background_and_verify_agrees(app, admin, publish
     assert "are removed" in text
     text = admin.post(f"/crud/models/{NAME}/verify", follow_redirects=True).text
     assert "are missing" in text
+
+
+def test_the_weights_of_a_classifier_come_and_go_in_the_same_way(admin, ann, published):
+    assert "flask models fetch" in ann.get(f"/classifier/{CLASSIFIER}").text
+    assert admin.post(f"/crud/classifiers/{CLASSIFIER}/fetch").status_code == 303
+    assert wait(admin, CLASSIFIER)["ready"] is True
+    assert "flask models fetch" not in ann.get(f"/classifier/{CLASSIFIER}").text
+    text = admin.post(f"/crud/classifiers/{CLASSIFIER}/verify", follow_redirects=True).text
+    assert "the checksum is right" in text
+    text = admin.post(f"/crud/classifiers/{CLASSIFIER}/remove", follow_redirects=True).text
+    assert "are removed" in text
+    text = admin.post(f"/crud/classifiers/{CLASSIFIER}/verify", follow_redirects=True).text
+    assert "are missing" in text
+
+
+def test_the_weights_of_a_classifier_that_come_with_sightbox_stay(admin):
+    text = admin.post("/crud/classifiers/lenet5.mnist/remove", follow_redirects=True).text
+    assert "come with Sightbox and cannot be removed" in text
 
 
 def test_a_download_that_failed_says_why(admin, published, monkeypatch):

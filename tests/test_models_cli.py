@@ -3,22 +3,42 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from apps.vision.zoo import classifiers as zoo
 from apps.vision.zoo import registry
-from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
+from apps.vision.zoo.classifiers import classifiers, get_classifier
+from apps.vision.zoo.registry import BLOOD_CELLS, detectors, get_detector
+from apps.vision.zoo.store import WeightsFile
 
 NAME = "ssdlite320_mobilenet_v3_large.coco_v1"
+CLASSIFIER = "googlenet.imagenet1k_v1"
 
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_arguments: object) -> None:
         """Quiet."""
+
+
+@contextmanager
+def serving(folder: Path, file: WeightsFile) -> Iterator[WeightsFile]:
+    """``file`` as it is published from ``folder``."""
+    digest = hashlib.sha256((folder / file.name).read_bytes()).hexdigest()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/{file.name}"
+    yield replace(file, url=url, sha256=digest[:8])
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture
@@ -31,17 +51,19 @@ def published(tmp_path, monkeypatch) -> Iterator[None]:
     spec = get_detector(NAME)
     torch.manual_seed(0)
     torch.save(spec.build().state_dict(), folder / spec.weights.name)
-    digest = hashlib.sha256((folder / spec.weights.name).read_bytes()).hexdigest()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/{spec.weights.name}"
-    file = replace(spec.weights, url=url, sha256=digest[:8])
-    monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=file))
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(folder, spec.weights) as file:
+        monkeypatch.setitem(registry._specs, NAME, replace(spec, weights=file))
+        yield
+
+
+@pytest.fixture
+def published_classifier(tmp_path, monkeypatch) -> Iterator[None]:
+    """The file of CLASSIFIER on loopback; what is in it does not matter here."""
+    spec = get_classifier(CLASSIFIER)
+    (tmp_path / spec.weights.name).write_bytes(b"weights" * 1000)
+    with serving(tmp_path, spec.weights) as file:
+        monkeypatch.setitem(zoo._specs, CLASSIFIER, replace(spec, weights=file))
+        yield
 
 
 @pytest.fixture
@@ -56,10 +78,26 @@ def flask(make_app):
 
 def test_list_shows_every_model_and_which_is_in_use(flask):
     lines = flask("models", "list").output.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == len(detectors()) + len(classifiers())
+    assert f"{CLASSIFIER}\taccuracy 0.698\t49.7 MB\tmissing" in lines
     assert lines[0].split("\t") == [BLOOD_CELLS.name, "AP 0.562", "14 MB", "ready", "in use"]
     assert [line for line in lines if line.endswith("in use")] == lines[:1]
     assert f"{NAME}\tAP 0.213\t13 MB\tmissing" in lines
+
+
+def test_show_tells_the_same_of_a_classifier(flask):
+    text = flask("models", "show", CLASSIFIER).output
+    for part in ("accuracy   0.698", "tench", "BSD-3-Clause", "https://download.pytorch.org/"):
+        assert part in text
+
+
+def test_weights_of_a_classifier_are_fetched_verified_and_removed(flask, published_classifier):
+    fetched = flask("models", "fetch", CLASSIFIER)
+    assert fetched.exit_code == 0, fetched.output
+    assert f"{CLASSIFIER}: the checksum is right." in flask("models", "verify").output
+    assert "ready" in flask("models", "show", CLASSIFIER).output
+    assert flask("models", "remove", CLASSIFIER).output.strip() == "Removed."
+    assert "missing" in flask("models", "show", CLASSIFIER).output
 
 
 def test_show_tells_classes_licence_and_where_the_file_belongs(flask):
@@ -90,6 +128,8 @@ def test_fetch_verify_use_and_remove(flask, published, tmp_path):
         (("verify", NAME), "missing"),
         (("bench", NAME), "missing"),
         (("remove", BLOOD_CELLS.name), "cannot be removed"),
+        (("verify", CLASSIFIER), "missing"),
+        (("remove", "lenet5.mnist"), "cannot be removed"),
     ],
 )
 def test_a_mistake_says_why_and_fails(flask, arguments, text):

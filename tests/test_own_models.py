@@ -300,6 +300,7 @@ def test_no_file_at_all_is_said(admin):
 def test_names_are_unique(add):
     assert add().status_code == 303
     assert "already" in add().text
+    assert "already" in add(name="lenet5.mnist").text  # a classifier
 
 
 def test_too_large_files_are_refused(app, admin):

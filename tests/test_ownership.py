@@ -16,6 +16,7 @@ OWNED = {
     ("GET", "/images/{id}/boxes.json"): 200,
     ("GET", "/images/{id}/annotated"): 200,
     ("GET", "/images/{id}/compare"): 200,
+    ("GET", "/classifier/?image={id}"): 200,
     ("GET", "/images/delete/{id}"): 200,
     ("GET", "/images/{original}"): 200,
     ("GET", "/images/{display}"): 200,
@@ -26,9 +27,13 @@ OWNED = {
     ("POST", "/images/{id}/tags/{tag}/delete"): 303,
     ("POST", "/images/delete/{id}"): 303,
 }
-# Rules with an argument that belong to nobody, or are tested with the administration pages.
+# Rules with an argument that belong to nobody, or are tested elsewhere: test_classifier.py.
 OPEN = {
     "/models/<name>",
+    "/classifier/<name>",
+    "/classifier/<name>/answer",
+    "/classifier/<name>/predict",
+    "/classifier/<name>/layers",
     "/auth/reset/<token>",
     "/auth/confirm/<token>",
     "/auth/change-email/<token>",

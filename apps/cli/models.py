@@ -13,10 +13,11 @@ from apps.container import services
 from apps.errors import AppError
 from apps.services.own_models import NewModel
 from apps.vision.zoo.architectures import BUILDERS, Origin
+from apps.vision.zoo.classifiers import ClassifierSpec, get_classifier, is_classifier
 from apps.vision.zoo.registry import DetectorSpec, ModelCard
 from apps.vision.zoo.store import Progress
 
-models = AppGroup("models", help="List, fetch, add, check and measure detectors.")
+models = AppGroup("models", help="List, fetch, add, check and measure detectors and classifiers.")
 MB = 1e6  # bytes
 
 
@@ -31,15 +32,28 @@ def _spec(name: str) -> DetectorSpec:
         _stop(error)
 
 
+def _any_spec(name: str) -> DetectorSpec | ClassifierSpec:
+    return get_classifier(name) if is_classifier(name) else _spec(name)
+
+
 @models.command("list")
 def list_models() -> None:
-    """Every detector: name, box AP, size of the weights, whether they are here."""
+    """Every detector and classifier: name, box AP or accuracy, size of the weights, their state."""
     for model in services().models.all():
         used = "in use" if model.in_use else ""
         card, weights = model.spec.card, model.spec.weights
         size = f"{weights.size / MB:.0f} MB"
         row = (model.spec.name, f"AP {_ap(card)}", size, model.state, used)
         click.echo("\t".join(row).rstrip())
+    for other in services().classifications.all():
+        spec = other.spec
+        size = f"{spec.weights.size / MB:.1f} MB"
+        click.echo("\t".join((spec.name, f"accuracy {_accuracy(spec)}", size, other.state)))
+
+
+def _accuracy(spec: ClassifierSpec) -> str:
+    accuracy = spec.card.accuracy
+    return "not measured" if accuracy is None else f"{accuracy:.3f}"
 
 
 def _ap(card: ModelCard) -> str:
@@ -50,7 +64,13 @@ def _ap(card: ModelCard) -> str:
 @click.argument("name")
 def show(name: str) -> None:
     """What is known about the model NAME."""
-    spec = _spec(name)
+    spec = _any_spec(name)
+    rows = _classifier_rows(spec) if isinstance(spec, ClassifierSpec) else _detector_rows(spec)
+    for key, value in rows.items():
+        click.echo(f"{key:<11}{value}")
+
+
+def _detector_rows(spec: DetectorSpec) -> dict[str, str]:
     card, weights, added = spec.card, spec.weights, spec.added
     source = weights.url or "comes with Sightbox"
     if added is not None:
@@ -66,19 +86,35 @@ def show(name: str) -> None:
         "source": source,
         "sha256": weights.sha256,
         "file": str(services().models.store.path(weights)),
-        "state": services().models.get(name).state.value,
+        "state": services().models.get(spec.name).state.value,
     }
     if added is not None:
         rows |= {"network": added.architecture, "began with": added.origin.value}
-    for key, value in rows.items():
-        click.echo(f"{key:<11}{value}")
+    return rows
+
+
+def _classifier_rows(spec: ClassifierSpec) -> dict[str, str]:
+    card, weights = spec.card, spec.weights
+    return {
+        "name": spec.name,
+        "summary": card.summary,
+        "classes": ", ".join(spec.labels),
+        "accuracy": _accuracy(spec),
+        "parameters": f"{card.parameters:,}" if card.parameters else "not known",
+        "licence": card.licence,
+        "data": card.data,
+        "source": weights.url or "comes with Sightbox",
+        "sha256": weights.sha256,
+        "file": str(services().models.store.path(weights)),
+        "state": services().classifications.get(spec.name).state.value,
+    }
 
 
 @models.command("fetch")
 @click.argument("name")
 def fetch(name: str) -> None:
     """Download the weights of NAME; an interrupted download goes on where it stopped."""
-    spec = _spec(name)
+    spec = _any_spec(name)
     try:
         path = services().models.store.fetch(spec.weights, _report)
         services().models.store.verify(spec.weights)
@@ -99,7 +135,8 @@ def _report(progress: Progress) -> None:
 @click.argument("name", required=False)
 def verify(name: str | None) -> None:
     """Compare the checksum of NAME, or of all weights that are here."""
-    specs = [_spec(name)] if name else services().models.ready()
+    others = [model.spec for model in services().classifications.all() if model.ready]
+    specs = [_any_spec(name)] if name else [*services().models.ready(), *others]
     for spec in specs:
         try:
             services().models.store.verify(spec.weights)
@@ -115,8 +152,12 @@ def remove(name: str) -> None:
 
     Until then, "flask models restore NAME" brings it back.
     """
+    spec = _any_spec(name)
     try:
-        found = services().models.remove(name)
+        if isinstance(spec, ClassifierSpec):
+            found = services().models.store.remove(spec.weights)
+        else:
+            found = services().models.remove(name)
     except AppError as error:
         _stop(error)
     click.echo("Removed." if found else "There was nothing to remove.")

@@ -1,4 +1,4 @@
-"""Detectors: their weights on this machine, and which one is the default."""
+"""Models: their weights on this machine, and which detector is the default."""
 
 from flask import flash, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -8,17 +8,20 @@ from apps.container import services
 from apps.crud.blueprint import bp
 from apps.errors import AppError
 from apps.i18n import error_text
+from apps.services.classifications import ClassifierState
 from apps.services.models import ModelState
 
 
 @bp.get("/models")
 def models() -> ResponseReturnValue:
     states = services().models.all()
+    others = services().classifications.all()
     return render_template(
         "crud/models.html",
         models=states,
+        classifiers=others,
         default=services().models.default(),
-        progress={model.spec.name: progress_of(model) for model in states},
+        progress={model.spec.name: progress_of(model) for model in (*states, *others)},
         folder=services().models.store.folder,
         path=services().models.store.path,
         speeds=services().models.speeds(),
@@ -29,11 +32,11 @@ def models() -> ResponseReturnValue:
 @bp.get("/models/status")
 def models_status() -> ResponseReturnValue:
     """How far each download is: asked by the page while one runs."""
-    states = services().models.all()
+    states = (*services().models.all(), *services().classifications.all())
     return jsonify({model.spec.name: progress_of(model) for model in states})
 
 
-def progress_of(model: ModelState) -> dict[str, object]:
+def progress_of(model: ModelState | ClassifierState) -> dict[str, object]:
     """One row of the page as plain data; ``done`` is a fraction, 0..1."""
     download = model.download
     progress = download.progress if download else None

@@ -18,6 +18,7 @@ from apps.vision.engine import AUTO
 from apps.vision.zoo import intake
 from apps.vision.zoo.architectures import BUILDERS, Origin
 from apps.vision.zoo.cards import MAX_TEXT, NAME, spec_of
+from apps.vision.zoo.classifiers import is_classifier
 from apps.vision.zoo.own import Removed, taken
 from apps.vision.zoo.registry import Added, DetectorSpec
 from apps.vision.zoo.store import NO_ROOM
@@ -168,7 +169,7 @@ class OwnModelService:
 
     def require_free(self, name: str) -> None:
         """Raises Conflict if a model has this name, or a picture keeps results under it."""
-        if self.models.registry.is_known(name):
+        if self.models.registry.is_known(name) or is_classifier(name):
             raise taken(name)
         if self.session.scalar(select(exists().where(Result.model == name))):
             raise Conflict(

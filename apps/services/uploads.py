@@ -51,6 +51,22 @@ class Outcome:
     error: AppError | None = None
 
 
+def read_upload(stream: BinaryIO, limits: Limits) -> bytes:
+    """The bytes of one file.
+
+    Raises:
+        InvalidImage: code ``too_large``.
+    """
+    data = stream.read(limits.file_bytes + 1)
+    if len(data) > limits.file_bytes:
+        raise InvalidImage(
+            "too_large",
+            N_("The file is larger than %(limit)s MB."),
+            limit=round(limits.file_bytes / 2**20, 1),
+        )
+    return data
+
+
 @dataclass(frozen=True)
 class UploadService:
     session: scoped_session[Session]
@@ -94,7 +110,7 @@ class UploadService:
         return image
 
     def _keep(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
-        data = self._read(stream)
+        data = read_upload(stream, self.limits)
         digest = hashlib.sha256(data).hexdigest()
         self._refuse_duplicate(owner_id, digest)
         self._refuse_over_quota(owner_id, len(data))
@@ -115,16 +131,6 @@ class UploadService:
         )
         self._store(image, data, decoded)
         return image
-
-    def _read(self, stream: BinaryIO) -> bytes:
-        data = stream.read(self.limits.file_bytes + 1)
-        if len(data) > self.limits.file_bytes:
-            raise InvalidImage(
-                "too_large",
-                N_("The file is larger than %(limit)s MB."),
-                limit=round(self.limits.file_bytes / 2**20, 1),
-            )
-        return data
 
     def _refuse_duplicate(self, owner_id: int, digest: str) -> None:
         query = select(Image.id).where(Image.owner_id == owner_id, Image.sha256 == digest)

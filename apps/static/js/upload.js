@@ -1,5 +1,7 @@
 // Files chosen or dropped anywhere on the page go up three at a time, each with its own progress.
 
+import { onFilesDropped } from "./drop.js";
+
 const PARALLEL = 3;
 const form = document.querySelector("[data-dropzone]");
 const list = form.querySelector("[data-upload-list]");
@@ -136,26 +138,7 @@ form.addEventListener("submit", (event) => {
 form.querySelector("[data-plain-submit]").hidden = true;
 form.classList.add("is-enhanced");
 
-const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-let depth = 0; // dragenter and dragleave also fire for every element inside
-document.addEventListener("dragenter", (event) => {
-  if (hasFiles(event)) depth += 1;
-  document.body.classList.toggle("is-dropping", depth > 0);
-});
-document.addEventListener("dragleave", (event) => {
-  if (hasFiles(event)) depth -= 1;
-  document.body.classList.toggle("is-dropping", depth > 0);
-});
-document.addEventListener("dragover", (event) => {
-  if (hasFiles(event)) event.preventDefault();
-});
-document.addEventListener("drop", (event) => {
-  if (!hasFiles(event)) return;
-  event.preventDefault();
-  depth = 0;
-  document.body.classList.remove("is-dropping");
-  add([...event.dataTransfer.files]);
-});
+onFilesDropped(add);
 window.addEventListener("beforeunload", (event) => {
   if (total.running || waiting.length) event.preventDefault();
 });

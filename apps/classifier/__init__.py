@@ -1,0 +1,1 @@
+"""Networks that say what a whole picture shows, and why."""
