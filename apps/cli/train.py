@@ -125,6 +125,8 @@ def classifier(
         )
     except AppError as error:
         _stop(error)
+    if card is None and run.ended != "paused":
+        return  # a process that only lent a device
     if card is None:
         click.echo(f"Paused after {run.epochs} epochs. Go on with --resume.")
         return

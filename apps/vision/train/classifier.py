@@ -30,6 +30,7 @@ NETWORKS = {
     "resnet34": "resnet",
     "resnet50": "resnet",
 }  # name: module of apps.vision.zoo
+SIDES = {"fashion_cnn": 28, "lenet5": 28, "convnet": 150, "alexnet": 227}  # the others take any
 MEMORY = 2 << 30  # bytes of decoded pictures that are kept
 
 
@@ -37,7 +38,7 @@ MEMORY = 2 << 30  # bytes of decoded pictures that are kept
 class ClassifierRecipe(Recipe):
     """What a classifier is trained with, apart from its pictures."""
 
-    network: str = "lenet5"
+    network: str = "resnet18"
     channels: int = 3  # 1: grey
     size: int = 128  # pixels of both sides
     resize: int | None = None  # pixels of the shorter side before ``size`` of it is cut out
@@ -65,6 +66,10 @@ class ClassifierRecipe(Recipe):
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
                 raise wrong(name, getattr(self, name), "one number for each channel")
+        side = SIDES.get(self.network)
+        for name in ("size", "train_size"):
+            if side is not None and getattr(self, name) not in (side, None):
+                raise wrong(name, getattr(self, name), f"{side} for {self.network}")
         whole(self, "size", "resize", "train_size", "alike")
         between(self, 0, 1, "label_smoothing", "dropout", closed=True)
         between(self, 0, 0.9, "held_out")
@@ -243,10 +248,10 @@ class ClassifierModule(RecipeModule):
             pictures, labels = self.mix(pictures, labels)
         logits = self.network(pictures)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         hard = labels if labels.ndim == 1 else labels.argmax(1)
         right = (logits.argmax(1) == hard).float().mean()
-        self.log("train_accuracy", right, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log("train_accuracy", right, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:

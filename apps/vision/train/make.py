@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from apps.vision.train import charts, runs
 from apps.vision.train.classifier import (
@@ -41,7 +42,8 @@ def train_classifier(
         resume: as :func:`apps.vision.train.fit.fit`, and so ``pause_after``.
 
     Returns:
-        The run and the card; no card while the training is paused.
+        The run and the card; no card while the training is paused, and none in the processes that
+        only lent the first one a device.
 
     Raises:
         InvalidInput: pictures that cannot be read, or values that do not go together.
@@ -51,7 +53,7 @@ def train_classifier(
     pictures = Pictures(source, recipe)
     module = ClassifierModule(build(recipe, len(source.classes)), recipe, len(source.classes))
     run = fit(module, pictures, recipe, out, resume=resume, pause_after=pause_after)
-    if run.ended == "paused":
+    if run.ended == "paused" or rank_zero_only.rank != 0:
         return run, None
     weights = runs.save_weights(
         module.network, out / f"{recipe.name or recipe.network}.safetensors"

@@ -183,7 +183,8 @@ def between(recipe: Recipe, low: float, high: float, *names: str, closed: bool =
         value = getattr(recipe, name)
         if value is None:
             continue
-        if not (value <= high and (value > low or (closed and value == low))):
+        inside = math.isfinite(value) and value <= high
+        if not (inside and (value > low or (closed and value == low))):
             bound = f"a number from {low}" if closed else f"a number above {low}"
             raise wrong(name, value, bound if high == math.inf else f"{bound} to {high}")
 
@@ -206,6 +207,8 @@ def _convert(field: str, hint: Any, value: Any) -> Any:
         raise failure
     if get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise wrong(field, value, "a list")
         kind = get_args(hint)[0]
         return tuple(_convert(field, kind, part) for part in parts if part != "")
     return _simple(field, hint, value)
