@@ -26,12 +26,17 @@ def test_batch_minibatch_and_stochastic_descent_differ_in_steps_an_epoch(tmp_pat
     assert run(tmp_path, replace(RECIPE, batch=batch, lr=1e-3))[1].steps == steps
 
 
+def zeroed(module: Line) -> Line:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
 def ill_conditioned(recipe: Recipe) -> tuple[Line, Points]:
     """Least squares with a condition number of 400: a long, narrow valley."""
     inputs = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     inputs = inputs * torch.tensor([1.0, 0.05])
-    module = Line(nn.Linear(2, 1, bias=False), recipe)
-    nn.init.zeros_(module.network.weight)
+    module = zeroed(Line(nn.Linear(2, 1, bias=False), recipe))
     return module, Points(recipe, inputs, inputs @ torch.tensor([[1.0], [1.0]]))
 
 
@@ -105,9 +110,7 @@ def test_a_rate_that_decays_ends_nearer_to_the_minimum_than_one_that_stays(tmp_p
     scores = {}
     for schedule in (Schedule.CONSTANT, Schedule.COSINE):
         recipe = replace(RECIPE, batch=1, epochs=15, lr=0.15, schedule=schedule)
-        module = Line(nn.Linear(4, 1), recipe)
-        nn.init.zeros_(module.network.weight)
-        nn.init.zeros_(module.network.bias)
+        module = zeroed(Line(nn.Linear(4, 1), recipe))
         result = run(tmp_path, recipe, schedule, module)[1]
         scores[schedule] = runs.read_metrics(result.out)[-1]["val_loss"]
     assert scores[Schedule.COSINE] < scores[Schedule.CONSTANT]
@@ -166,9 +169,7 @@ def test_averaged_weights_are_smoother_than_the_last_ones(tmp_path):
     scores = {}
     for ema in (None, 0.98):
         recipe = replace(RECIPE, batch=1, epochs=15, lr=0.15, ema=ema)
-        module = Line(nn.Linear(4, 1), recipe)
-        nn.init.zeros_(module.network.weight)
-        nn.init.zeros_(module.network.bias)
+        module = zeroed(Line(nn.Linear(4, 1), recipe))
         result = run(tmp_path, recipe, str(ema), module)[1]
         scores[ema] = runs.read_metrics(result.out)[-1]["val_loss"]
     assert scores[0.98] < scores[None]

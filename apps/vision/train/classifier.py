@@ -228,7 +228,7 @@ class ClassifierModule(RecipeModule):
 
     def __init__(self, network: nn.Module, recipe: ClassifierRecipe, classes: int) -> None:
         super().__init__(network, recipe)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         transfer.freeze(network, recipe.strategy)
         self.still = transfer.frozen(network)
         self.accuracy = MulticlassAccuracy(classes, average="micro")
