@@ -218,6 +218,17 @@ def test_a_grid_is_walked_through_and_the_best_recipe_is_kept(source, tmp_path):
     assert json.loads((tmp_path / "s" / "best.json").read_text())["lr"] == 0.003
 
 
+def test_a_trial_that_is_lost_does_not_end_the_search(source, tmp_path):
+    said: list[str] = []
+    recipe = pictures.recipe(network="lenet5", size=28, epochs=1, optimizer="momentum")
+    spaces = {"lr": "1e30,0.001"}
+    best = search_recipes(recipe, source, tmp_path / "s", spaces, Method.GRID, report=said.append)
+    assert best.values == {"lr": "0.001"}
+    assert sum("failed: The training is lost" in line for line in said) == 1
+    with pytest.raises(InvalidInput, match="Not one"):
+        search_recipes(recipe, source, tmp_path / "t", {"lr": "1e30"}, Method.GRID)
+
+
 @pytest.mark.parametrize("method", [Method.RANDOM, Method.BAYESIAN])
 def test_a_search_over_ranges_draws_the_same_values_for_a_seed(source, tmp_path, method):
     recipe = pictures.recipe(network="lenet5", size=28, epochs=1)
