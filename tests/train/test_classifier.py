@@ -49,7 +49,7 @@ def test_the_loss_of_every_network_falls(source, network, monkeypatch):
         loss = module.training_step(batch, 0)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert min(losses[1:]) < losses[0]
 
 
