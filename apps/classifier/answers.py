@@ -9,7 +9,7 @@ from PIL.Image import Image as Picture
 
 from apps.i18n import stored_text
 from apps.services.classifications import Answer
-from apps.vision.decode import encode_webp
+from apps.vision.decode import encode_jpeg, shrunk
 from apps.vision.types import Step
 
 SIDE = 480  # pixels, longest side of what is shown
@@ -19,7 +19,7 @@ EXACT_SIDE = 128  # pixels; smaller pictures are shown as they are, each pixel c
 def picture_uri(picture: Picture) -> str:
     """``picture`` as a ``data:`` address: no answer is kept anywhere."""
     if max(picture.size) > EXACT_SIDE:
-        kind, data = "webp", encode_webp(picture.convert("RGB"), SIDE, quality=85)
+        kind, data = "jpeg", encode_jpeg(shrunk(picture.convert("RGB"), SIDE), quality=88)
     else:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")

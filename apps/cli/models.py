@@ -136,6 +136,7 @@ def _report(progress: Progress) -> None:
 def verify(name: str | None) -> None:
     """Compare the checksum of NAME, or of all weights that are here."""
     others = [model.spec for model in services().classifications.all() if model.ready]
+    specs: list[DetectorSpec | ClassifierSpec]
     specs = [_any_spec(name)] if name else [*services().models.ready(), *others]
     for spec in specs:
         try:

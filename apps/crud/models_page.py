@@ -16,12 +16,13 @@ from apps.services.models import ModelState
 def models() -> ResponseReturnValue:
     states = services().models.all()
     others = services().classifications.all()
+    every: list[ModelState | ClassifierState] = [*states, *others]
     return render_template(
         "crud/models.html",
         models=states,
         classifiers=others,
         default=services().models.default(),
-        progress={model.spec.name: progress_of(model) for model in (*states, *others)},
+        progress={model.spec.name: progress_of(model) for model in every},
         folder=services().models.store.folder,
         path=services().models.store.path,
         speeds=services().models.speeds(),
@@ -32,7 +33,10 @@ def models() -> ResponseReturnValue:
 @bp.get("/models/status")
 def models_status() -> ResponseReturnValue:
     """How far each download is: asked by the page while one runs."""
-    states = (*services().models.all(), *services().classifications.all())
+    states: list[ModelState | ClassifierState] = [
+        *services().models.all(),
+        *services().classifications.all(),
+    ]
     return jsonify({model.spec.name: progress_of(model) for model in states})
 
 

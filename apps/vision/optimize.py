@@ -129,8 +129,9 @@ class Recorded(nn.Module):
         with warnings.catch_warnings():  # deprecated since 2.12, and nothing else does it on a CPU
             warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-            graph = torch.jit.trace(_Values(backbone).eval(), example, check_trace=False)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+            values = _Values(backbone).eval()
+            graph = torch.jit.trace(values, example, check_trace=False)  # type: ignore[no-untyped-call]
             self.graph = torch.jit.freeze(graph)
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:

@@ -206,7 +206,7 @@ def test_a_graph_that_holds_for_one_size_alone_is_not_used(monkeypatch):
             return {k: v * factor for k, v in self.backbone(pictures).items()}
 
     network = load_detector(BLOOD_CELLS, STORE)
-    network.backbone = Sized(network.backbone)
+    network.backbone = Sized(network.get_submodule("backbone"))
     assert isinstance(optimize(network, CPU).backbone, Sized)
 
 
