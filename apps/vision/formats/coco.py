@@ -5,7 +5,6 @@ are: ``split`` of a picture and ``difficult`` of a box; ``iscrowd`` boxes are di
 """
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,16 @@ from apps.vision.formats.dataset import (
 )
 
 ANNOTATIONS = "annotations.json"
-FOLDERS = ("images",)
 
 
-def read(root: Path, annotations: str = ANNOTATIONS, split: str | None = None) -> DetectionData:
-    """The data set in the folder ``root``: ``annotations``, and pictures in it, in ``images/`` or
-    in zips.
+def read(
+    root: Path, annotations: str = ANNOTATIONS, split: str | None = None, pictures: str = "images"
+) -> DetectionData:
+    """The data set in the folder ``root``: ``annotations``, and pictures in it or in zips.
 
     Args:
         split: part that all of its pictures belong to, unless they name one.
+        pictures: a folder below ``root`` where pictures may be too.
 
     Raises:
         InvalidInput: the file is missing or not in this format; the text names the entry.
@@ -39,15 +39,15 @@ def read(root: Path, annotations: str = ANNOTATIONS, split: str | None = None) -
         raise unreadable(path, error.msg, error.lineno) from error
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, str(error)) from error
-    folder = PictureFolder(root, (*FOLDERS, path.parent.name))
+    folder = PictureFolder(root, (pictures,))
     classes: dict[int, str] = {}
     for place, row in _rows(path, content, "categories"):
         classes[_get(path, place, row, "id", int)] = _get(path, place, row, "name", str)
     boxes = _boxes(path, content, classes)
-    pictures = []
+    found = []
     for place, row in _rows(path, content, "images"):
         name = _get(path, place, row, "file_name", str)
-        pictures.append(
+        found.append(
             LabelledPicture(
                 name=name,
                 file=folder.find(name),
@@ -59,7 +59,7 @@ def read(root: Path, annotations: str = ANNOTATIONS, split: str | None = None) -
         )
     if boxes:
         raise unreadable(path, f"annotations of an image with id {next(iter(boxes))}, not listed")
-    return DetectionData(tuple(classes[key] for key in sorted(classes)), tuple(pictures))
+    return DetectionData(tuple(classes[key] for key in sorted(classes)), tuple(found))
 
 
 def write(data: DetectionData, path: Path) -> None:
@@ -105,8 +105,6 @@ def _boxes(path: Path, content: Any, classes: dict[int, str]) -> dict[int, list[
             x, y, width, height = (float(value) for value in corners)
         except (TypeError, ValueError) as error:
             raise unreadable(path, f"{place}: bbox is not four numbers") from error
-        if not all(map(math.isfinite, (x, y, width, height))):
-            raise unreadable(path, f"{place}: bbox is not four finite numbers")
         difficult = bool(row.get("difficult") or row.get("iscrowd"))
         box = LabelledBox(classes[number], (x, y, x + width, y + height), difficult)
         found.setdefault(_get(path, place, row, "image_id", int), []).append(box)
