@@ -1,14 +1,15 @@
-"""Commands: ``flask users …``, ``detect``, ``models``, ``storage`` and ``workers``."""
+"""Commands: ``flask users …``, ``detect``, ``models``, ``storage``, ``train`` and ``workers``."""
 
 from flask import Flask
 
 from apps.cli.detect import detect
 from apps.cli.models import models
 from apps.cli.storage import storage
+from apps.cli.train import train
 from apps.cli.users import users
 from apps.cli.workers import workers
 
-__all__ = ["detect", "init_app", "models", "storage", "users", "workers"]
+__all__ = ["detect", "init_app", "models", "storage", "train", "users", "workers"]
 
 
 def init_app(app: Flask) -> None:
@@ -18,3 +19,4 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(models)
     app.cli.add_command(workers)
     app.cli.add_command(storage)
+    app.cli.add_command(train)

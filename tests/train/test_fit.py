@@ -86,6 +86,21 @@ def test_a_pause_ends_the_call_and_a_resume_goes_on(tmp_path):
     assert torch.allclose(_module.network[0].weight, whole.network[0].weight)
 
 
+def test_a_run_whose_folder_was_moved_can_be_resumed(tmp_path):
+    _module, run = trained(tmp_path, pause_after=1e-6)
+    run.out.rename(tmp_path / "moved")
+    _module, again = trained(tmp_path, name="moved", resume=True)
+    assert again.best == tmp_path / "moved" / "best.ckpt"
+    assert again.score == pytest.approx(trained(tmp_path, name="whole")[1].score)
+
+
+def test_a_run_that_is_over_can_be_asked_again(tmp_path):
+    first, run = trained(tmp_path)
+    again, same = trained(tmp_path, resume=True)
+    assert (same.score, same.epochs) == (run.score, 4)
+    assert torch.equal(first.network[0].weight, again.network[0].weight)
+
+
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path):
     trained(tmp_path)
     with pytest.raises(Conflict, match="holds a training already"):

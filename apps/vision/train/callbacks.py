@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Timer, WeightAveraging
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer, WeightAveraging
 
 from apps.errors import N_, InvalidInput
 from apps.vision.train import runs
@@ -45,6 +45,24 @@ class Pause(Callback):
             self.paused = trainer.should_stop = True
 
 
+class Checkpoints(ModelCheckpoint):
+    """The best and the last checkpoint; a run whose folder was moved can still be resumed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            state_dict
+            | {"dirpath": self.dirpath, "best_k_models": best}
+            | {name: moved(state_dict[name]) for name in names}
+        )
+
+
 class Finite(Callback):
     """Ends a training that can only go on being lost."""
 
@@ -52,18 +70,18 @@ class Finite(Callback):
         self.monitor = monitor
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        value = trainer.callback_metrics.get(self.monitor)
-        if value is None:
+        if self.monitor not in trainer.callback_metrics:
             raise InvalidInput(
                 N_("The recipe's monitor is %(monitor)s, but what is measured is: %(known)s."),
                 monitor=self.monitor,
                 known=", ".join(sorted(trainer.callback_metrics)),
             )
-        if not torch.isfinite(value):
-            raise InvalidInput(
-                N_("The training is lost: %(monitor)s is no finite number. Try a smaller lr."),
-                monitor=self.monitor,
-            )
+        for name, value in trainer.callback_metrics.items():
+            if (name == self.monitor or name.endswith("_loss")) and not torch.isfinite(value):
+                raise InvalidInput(
+                    N_("The training is lost: %(name)s is no finite number. Try a smaller lr."),
+                    name=name,
+                )
 
 
 class EpochSeed(Callback):
@@ -92,13 +110,15 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(mean: torch.Tensor, new: torch.Tensor, count: Any) -> torch.Tensor:
-            if not mean.is_floating_point():
-                return new
+        def average(means: list[torch.Tensor], new: list[torch.Tensor], count: Any) -> None:
             steps = int(count)
-            return mean.lerp(new, 1 - min(decay, (1 + steps) / (10 + steps)))
+            part = 1 - min(decay, (1 + steps) / (10 + steps))
+            if means[0].is_floating_point():  # all of them: they come by data type
+                torch._foreach_lerp_(means, new, part)
+            else:  # how many batches a norm has seen
+                torch._foreach_copy_(means, new)
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
 
 
 class History(Callback):

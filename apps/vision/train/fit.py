@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 
 from apps.errors import N_, Conflict, InvalidInput
 from apps.vision.train import runs
 from apps.vision.train.callbacks import (
+    Checkpoints,
     Clock,
     EpochSeed,
     Finite,
@@ -138,8 +139,8 @@ def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
 
 def _trainer(
     recipe: Recipe, out: Path, pause_after: float | None, more: tuple[Callback, ...]
-) -> tuple[Trainer, ModelCheckpoint, Pause | None]:
-    checkpoint = ModelCheckpoint(
+) -> tuple[Trainer, Checkpoints, Pause | None]:
+    checkpoint = Checkpoints(
         dirpath=out,
         filename=Path(BEST).stem,
         monitor=recipe.monitor,

@@ -93,15 +93,15 @@ class Recipe:
         self._check()
 
     def _check(self) -> None:
-        _whole(self, "epochs", "drops", "plateau", "patience", "accumulate", "devices", "nodes")
-        _whole(self, "validate_every")
-        _whole(self, "seed", "warmup", "workers", least=0)
+        whole(self, "epochs", "drops", "plateau", "patience", "accumulate", "devices", "nodes")
+        whole(self, "validate_every")
+        whole(self, "seed", "warmup", "workers", least=0)
         if self.batch != FULL and not (type(self.batch) is int and self.batch >= 1):
             raise wrong("batch", self.batch, 'a whole number from 1, or "full"')
-        _between(self, 0, math.inf, "lr", "minutes", "clip")
-        _between(self, 0, 1, "lr_end", "rise", "drop", "ema")
-        _between(self, 0, math.inf, "weight_decay", closed=True)
-        _between(self, 0, 1, "momentum", closed=True)
+        between(self, 0, math.inf, "lr", "minutes", "clip")
+        between(self, 0, 1, "lr_end", "rise", "drop", "ema")
+        between(self, 0, math.inf, "weight_decay", closed=True)
+        between(self, 0, 1, "momentum", closed=True)
         if self.epochs is None and self.minutes is None:
             raise wrong("epochs", None, "a number, because minutes has none either")
         if self.schedule is Schedule.PLATEAU and self.warmup:
@@ -170,20 +170,21 @@ def wrong(field: str, value: object, expected: str) -> InvalidInput:
     )
 
 
-def _whole(recipe: Recipe, *names: str, least: int = 1) -> None:
+def whole(recipe: Recipe, *names: str, least: int = 1) -> None:
     for name in names:
         value = getattr(recipe, name)
         if value is not None and not (type(value) is int and value >= least):
             raise wrong(name, value, f"a whole number from {least}")
 
 
-def _between(recipe: Recipe, low: float, high: float, *names: str, closed: bool = False) -> None:
+def between(recipe: Recipe, low: float, high: float, *names: str, closed: bool = False) -> None:
     """``closed``: ``low`` itself is allowed."""
     for name in names:
         value = getattr(recipe, name)
         if value is None:
             continue
-        if not (value <= high and (value > low or (closed and value == low))):
+        inside = math.isfinite(value) and value <= high
+        if not (inside and (value > low or (closed and value == low))):
             bound = f"a number from {low}" if closed else f"a number above {low}"
             raise wrong(name, value, bound if high == math.inf else f"{bound} to {high}")
 
@@ -206,6 +207,8 @@ def _convert(field: str, hint: Any, value: Any) -> Any:
         raise failure
     if get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise wrong(field, value, "a list")
         kind = get_args(hint)[0]
         return tuple(_convert(field, kind, part) for part in parts if part != "")
     return _simple(field, hint, value)

@@ -12,6 +12,7 @@ from apps.vision.train import charts
 from apps.vision.zoo.store import sha256_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 RECIPE = "recipe.json"
@@ -51,6 +52,13 @@ def save_weights(network: "nn.Module", path: Path) -> SavedWeights:
         size=path.stat().st_size,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
+
+
+def load_weights(path: Path) -> "dict[str, torch.Tensor]":
+    """The tensors that :func:`save_weights` wrote, in single precision."""
+    from apps.vision.zoo.weights import read_state
+
+    return read_state(path)
 
 
 def write_card(path: Path, weights: SavedWeights, facts: Mapping[str, Any]) -> dict[str, Any]:

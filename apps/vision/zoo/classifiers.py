@@ -228,7 +228,7 @@ _OWN = (
         "resnet18.cats_dogs",
         "resnet",
         CATS_DOGS,
-        InputSpec(3, 128, IMAGENET_MEAN, IMAGENET_STD, resize=146),
+        InputSpec(3, 96, IMAGENET_MEAN, IMAGENET_STD, resize=104),
         title="ResNet-18",
         **_CATS_DOGS_TEXTS,
     ),

@@ -1,0 +1,290 @@
+"""Training of classifiers: recipe, pictures as batches, loss and measures."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchvision.transforms import v2
+
+from apps.errors import N_, InvalidInput
+from apps.vision.train import augment, data, transfer
+from apps.vision.train.loaders import evaluation_loader, training_loader
+from apps.vision.train.module import RecipeModule
+from apps.vision.train.recipes import Mode, Recipe, between, whole, wrong
+
+NETWORKS = {
+    "fashion_cnn": "fashion_cnn",
+    "lenet5": "lenet",
+    "convnet": "cats_dogs",
+    "alexnet": "alexnet",
+    "vgg16": "vgg",
+    "googlenet": "googlenet",
+    "resnet18": "resnet",
+    "resnet34": "resnet",
+    "resnet50": "resnet",
+}  # name: module of apps.vision.zoo
+SIDES = {"fashion_cnn": 28, "lenet5": 28, "convnet": 150, "alexnet": 227}  # the others take any
+MEMORY = 2 << 30  # bytes of decoded pictures that are kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierRecipe(Recipe):
+    """What a classifier is trained with, apart from its pictures."""
+
+    network: str = "resnet18"
+    channels: int = 3  # 1: grey
+    size: int = 128  # pixels of both sides
+    resize: int | None = None  # pixels of the shorter side before ``size`` of it is cut out
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    train_size: int | None = None  # pixels in training, if fewer (Touvron et al. 2019, FixRes)
+    augment: tuple[str, ...] = ()  # names of augment.MAKERS, in this order
+    alike: int = 1  # pictures of a batch that get the same draw: faster for very small ones
+    mixup: float = 0.0  # alpha of Zhang et al. 2018; 0 is off
+    label_smoothing: float = 0.0
+    dropout: float | None = None  # None: as the network has it
+    batch_norm: bool = True  # False takes it out of the network
+    held_out: float = 0.1  # part of each class of train that validates
+    pretrained: str = ""  # safetensors file of the same network to begin with
+    strategy: transfer.Strategy = transfer.Strategy.ALL
+    monitor: str = "val_accuracy"
+    mode: Mode = Mode.MAX
+
+    def _check(self) -> None:
+        super()._check()
+        if self.network not in NETWORKS:
+            raise wrong("network", self.network, f"one of {', '.join(NETWORKS)}")
+        if self.channels not in (1, 3):
+            raise wrong("channels", self.channels, "1 or 3")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise wrong(name, getattr(self, name), "one number for each channel")
+        side = SIDES.get(self.network)
+        for name in ("size", "train_size"):
+            if side is not None and getattr(self, name) not in (side, None):
+                raise wrong(name, getattr(self, name), f"{side} for {self.network}")
+        whole(self, "size", "resize", "train_size", "alike")
+        between(self, 0, 1, "label_smoothing", "dropout", closed=True)
+        between(self, 0, 0.9, "held_out")
+        between(self, 0, 100, "mixup", closed=True)
+        augment.training(self.augment, self.size, self.resize)
+        if self.strategy is not transfer.Strategy.ALL and not self.pretrained:
+            raise wrong("strategy", self.strategy, "all, because pretrained names no file")
+
+
+def build(recipe: ClassifierRecipe, classes: int) -> nn.Module:
+    """The network of ``recipe``, random or pretrained, with what does not learn frozen.
+
+    Raises:
+        InvalidInput: the pretrained file is of another network.
+    """
+    module = import_module(f"apps.vision.zoo.{NETWORKS[recipe.network]}")
+    network: nn.Module = getattr(module, recipe.network)(classes, in_channels=recipe.channels)
+    if recipe.dropout is not None:
+        for layer in network.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = recipe.dropout
+    if not recipe.batch_norm:
+        _without_batch_norm(network)
+    if recipe.pretrained:
+        transfer.load(network, recipe.pretrained)
+    return network
+
+
+def _without_batch_norm(network: nn.Module) -> None:
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(network, name, nn.Identity())
+        else:
+            _without_batch_norm(child)
+
+
+class Examples(Dataset[tuple[Tensor, Tensor]]):
+    """Some pictures of a part: whole batches of uint8 pictures, decoded once where they fit.
+
+    ``__getitems__`` gives (N, C, size, size) float32 pictures and (N,) int64 labels.
+    """
+
+    def __init__(
+        self, part: data.Part, indices: Sequence[int], recipe: ClassifierRecipe, *, train: bool
+    ) -> None:
+        self.part = part
+        self.indices = list(indices)
+        self.recipe = recipe
+        self.transform = augment.evaluation(recipe.size, recipe.resize)
+        self.erase: augment.Transform | None = None
+        self.alike = recipe.alike if train and recipe.augment else 256
+        if train:
+            names = [name for name in recipe.augment if name != "erase"]
+            self.transform = augment.training(
+                names, recipe.train_size or recipe.size, recipe.resize
+            )
+            self.erase = augment.MAKERS["erase"](0) if "erase" in recipe.augment else None
+        self.kept: dict[int, Tensor] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        pictures, labels = self.__getitems__([place])
+        return pictures[0], labels[0]
+
+    def __getitems__(self, places: list[int]) -> tuple[Tensor, Tensor]:
+        chosen = [self.indices[place] for place in places]
+        pictures = torch.cat([self.transform(group) for group in self._groups(chosen)])
+        values = augment.normalized(pictures, self.recipe.mean, self.recipe.std)
+        if self.erase is not None:
+            values = torch.stack([self.erase(value) for value in values])
+        return values, torch.tensor([self.part.labels[index] for index in chosen])
+
+    def _groups(self, indices: list[int]) -> Iterator[Tensor]:
+        """Neighbours of one shape, ``alike`` of them at most, as (n, C, H, W)."""
+        pictures = [self._picture(index) for index in indices]
+        start = 0
+        for end in range(1, len(pictures) + 1):
+            full = end - start == self.alike
+            if end == len(pictures) or full or pictures[end].shape != pictures[start].shape:
+                yield torch.stack(pictures[start:end])
+                start = end
+
+    def _picture(self, index: int) -> Tensor:
+        """(C, H, W) uint8 with a shorter side of ``resize`` pixels at most."""
+        if index in self.kept:
+            return self.kept[index]
+        try:
+            picture = self.part.read(index)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(
+                N_("%(file)s is no picture that can be read: %(reason)s"),
+                file=self.part.names[index],
+                reason=error,
+            ) from error
+        side, shorter = self.recipe.resize or self.recipe.size, min(picture.size)
+        value = data.tensor(picture, self.recipe.channels)
+        if shorter > side:
+            value = v2.functional.resize(value, [side], antialias=True)
+        if self.bytes < MEMORY:
+            self.kept[index] = value
+            self.bytes += value.numel()
+        return value
+
+
+def together(batch: Any) -> Any:
+    """``Examples`` gives whole batches already."""
+    return batch
+
+
+class Pictures(LightningDataModule):
+    """Training, validation and test pictures of one source.
+
+    Args:
+        folds: indices of train for training and for validation; None holds a part out by seed.
+    """
+
+    def __init__(
+        self,
+        source: data.Source,
+        recipe: ClassifierRecipe,
+        folds: tuple[Sequence[int], Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.source = source
+        kept, test = list(range(len(source.train))), source.test
+        if test is None:  # one is held out of train, then another for validation
+            kept, held = data.split(source.train.labels, recipe.held_out, recipe.seed + 1)
+            self.test = Examples(source.train, held, recipe, train=False)
+        else:
+            self.test = Examples(test, range(len(test)), recipe, train=False)
+        if folds is None:
+            labels = [source.train.labels[index] for index in kept]
+            stay, out = data.split(labels, recipe.held_out, recipe.seed)
+            folds = [kept[place] for place in stay], [kept[place] for place in out]
+        self.train = Examples(source.train, folds[0], recipe, train=True)
+        self.val = Examples(source.train, folds[1], recipe, train=False)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return training_loader(self.train, self.recipe, self.trainer, collate=together)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return evaluation_loader(self.val, self.recipe, collate=together)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return evaluation_loader(self.test, self.recipe, collate=together)
+
+
+class ClassifierModule(RecipeModule):
+    """Cross entropy over the logits of a network; accuracy as the measure."""
+
+    recipe: ClassifierRecipe
+
+    def __init__(self, network: nn.Module, recipe: ClassifierRecipe, classes: int) -> None:
+        super().__init__(network, recipe)
+        self.classes = classes
+        transfer.freeze(network, recipe.strategy)
+        self.still = transfer.frozen(network)
+        self.accuracy = MulticlassAccuracy(classes, average="micro")
+        self.mix = v2.MixUp(alpha=recipe.mixup, num_classes=classes) if recipe.mixup else None
+
+    def groups(self) -> list[dict[str, Any]]:
+        return transfer.groups(self.network, self.recipe)
+
+    def on_train_epoch_start(self) -> None:
+        """Frozen layers keep the statistics of their batch norms."""
+        for layer in self.still:
+            layer.eval()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        pictures, labels = batch
+        if self.mix is not None:
+            pictures, labels = self.mix(pictures, labels)
+        logits = self.network(pictures)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+        hard = labels if labels.ndim == 1 else labels.argmax(1)
+        right = (logits.argmax(1) == hard).float().mean()
+        self.log("train_accuracy", right, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
+        pictures, labels = batch
+        logits = self.network(pictures)
+        self.accuracy(logits, labels)
+        self.log("val_loss", F.cross_entropy(logits, labels), sync_dist=True)
+        self.log("val_accuracy", self.accuracy, on_epoch=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a classifier gets right on pictures that it was not trained on."""
+
+    accuracy: float  # of all pictures, 0..1
+    per_class: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]  # [true][predicted]
+
+
+@torch.inference_mode()
+def measure(network: nn.Module, examples: Examples, classes: int) -> Measured:
+    """Accuracy, accuracy of each class and confusion matrix on ``examples``."""
+    device = next(network.parameters()).device
+    network.eval()
+    total = MulticlassAccuracy(classes, average="micro").to(device)
+    each = MulticlassAccuracy(classes, average="none").to(device)
+    confusion = MulticlassConfusionMatrix(classes).to(device)
+    for pictures, labels in evaluation_loader(examples, examples.recipe, collate=together):
+        logits = network(pictures.to(device))
+        for metric in (total, each, confusion):
+            metric.update(logits, labels.to(device))
+    return Measured(
+        accuracy=float(total.compute()),
+        per_class=tuple(float(value) for value in each.compute()),
+        confusion=tuple(tuple(row) for row in confusion.compute().int().tolist()),
+    )

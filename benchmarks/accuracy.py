@@ -1,0 +1,87 @@
+"""The accuracy of every shipped classifier, measured again and compared with its card.
+
+python -m benchmarks.accuracy --data ../shared/data
+
+The exit status is 1 if a figure differs by more than its rounding and one picture, or if there
+are no pictures to measure with.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.vision.zoo.classifiers import EMBEDDED, classifiers, get_classifier, read_card
+from benchmarks.pictures import DATA
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of a card and what was measured now."""
+
+    name: str
+    said: float
+    measured: float
+    within: float
+
+    @property
+    def good(self) -> bool:
+        return abs(self.said - self.measured) <= self.within
+
+    def text(self) -> str:
+        verdict = "" if self.good else "  DIFFERS"
+        return f"{self.name:<40} card {self.said:.4f}  measured {self.measured:.4f}{verdict}"
+
+
+def measured_classifiers(data: Path) -> list[Compared]:
+    """Every classifier that has a card: its test accuracy, and that of each class."""
+    named = [spec.name for spec in classifiers() if read_card(spec.name)]
+    return [row for name in named for row in measured_classifier(name, data)]
+
+
+def measured_classifier(name: str, data: Path) -> list[Compared]:
+    """As :func:`measured_classifiers`, of one."""
+    from apps.vision.train.classifier import ClassifierRecipe, Examples, build, measure
+    from apps.vision.train.data import open_source, ordered
+    from apps.vision.train.shipped import get_shipped
+    from apps.vision.zoo.weights import read_state
+
+    shipped, card = get_shipped(name), read_card(name)
+    recipe = ClassifierRecipe.from_dict(card["recipe"])
+    folder = data / shipped.folder
+    source = ordered(open_source(folder if folder.is_dir() else data), shipped.labels)
+    if source.test is None:
+        sys.exit(f"{folder} has no test part.")
+    network = build(recipe.changed({"pretrained": "", "strategy": "all"}), len(shipped.labels))
+    network.load_state_dict(read_state(EMBEDDED / get_classifier(name).weights.name))
+    found = measure(
+        network, Examples(source.test, range(len(source.test)), recipe, train=False),
+        len(shipped.labels),
+    )  # fmt: skip
+    rows = [Compared(name, card["accuracy"], found.accuracy, _within(len(source.test)))]
+    for number, (label, accuracy) in enumerate(card["per_class"].items()):
+        count = list(source.test.labels).count(number)
+        rows.append(Compared(f"  {label}", accuracy, found.per_class[number], _within(count)))
+    return rows
+
+
+def _within(pictures: int) -> float:
+    """One picture (the last bits differ from machine to machine) and the card's rounding."""
+    return 1 / pictures + 0.5e-4 + 1e-9
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of all data sets")
+    data = parser.parse_args().data
+    if not data.is_dir():
+        print(f"no data at {data}; give --data DIR or set SIGHTBOX_TEST_DATA", file=sys.stderr)
+        return 1
+    rows = measured_classifiers(data)
+    for row in rows:
+        print(row.text())
+    return int(not rows or not all(row.good for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
