@@ -30,6 +30,11 @@ def read(root: Path) -> DetectionData:
     )
 
 
+def has_boxes(root: Path) -> bool:
+    """Whether :func:`read` would find labels in the folder ``root``."""
+    return any(there for there, _reader in _readers(root))
+
+
 def _readers(root: Path) -> list[tuple[bool, Callable[[], DetectionData]]]:
     parts = sorted(root.glob(INSTANCES))
     return [

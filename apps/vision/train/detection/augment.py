@@ -95,10 +95,11 @@ class Augmenter:
         height, width = (_rounded(side * factor) for side in (recipe.height, recipe.width))
         places = places.cpu()
         mosaics = int(len(places) * recipe.mosaic) if progress < 1 - recipe.calm else 0
-        views, targets = self._views(places[mosaics:], height, width, self._zoom())
-        if mosaics:
-            tiles, boxes = self._mosaics(places[:mosaics], height, width)
-            views, targets = torch.cat([tiles, views]), boxes + targets
+        parts = [self._mosaics(places[:mosaics], height, width)] if mosaics else []
+        if mosaics < len(places):
+            parts.append(self._views(places[mosaics:], height, width, self._zoom()))
+        views = torch.cat([pixels for pixels, _ in parts])
+        targets = [target for _, some in parts for target in some]
         return self._colours(views), [
             {name: value.to(views.device, non_blocking=True) for name, value in target.items()}
             for target in targets

@@ -69,7 +69,7 @@ class Accuracy:
         """The accuracy over all pictures so far."""
         table = self._coco() if self.rule == COCO else self._voc()  # (10, classes)
         counts = [
-            int(sum(int((t.labels[~self._ignored(t)] == k).sum()) for t in self.truths))
+            sum(int((t.labels[~self._ignored(t)] == k).sum()) for t in self.truths)
             for k in range(1, len(self.classes) + 1)
         ]
         classes = tuple(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from apps.vision.train.recipes import Mode, Optimizer, Recipe, Schedule, wrong
-from apps.vision.zoo.architectures import SMALL
+from apps.vision.zoo.architectures import LIGHT, SMALL
 
 COCO, VOC = "coco", "voc"
 
@@ -17,6 +17,10 @@ class DetectorRecipe(Recipe):
     """
 
     builder: str = SMALL  # a key of architectures.BUILDERS
+    seen: tuple[int, ...] = ()  # width and height that the network scales to in use; its own
+    test: int | None = None  # pictures held out, where the data has no parts; None: a tenth
+    val: int | None = None
+    split_seed: int = 20  # of what is held out: another training seed measures the same pictures
     width: int = 320  # of a training batch
     height: int = 256
     keep: int = 640  # longest side of the pictures that are kept in memory
@@ -58,6 +62,11 @@ class DetectorRecipe(Recipe):
                 raise wrong(name, getattr(self, name), "a number from 0 to below 1")
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
             raise wrong("zoom", self.zoom, "two numbers above 0, the smaller first")
+        if self.seen and (len(self.seen) != 2 or min(self.seen) < 32):
+            raise wrong("seen", self.seen, "a width and a height from 32")
+        for name in ("test", "val"):
+            if (getattr(self, name) or 0) < 0:
+                raise wrong(name, getattr(self, name), "a whole number from 0")
         if not self.sizes or min(self.sizes) <= 0:
             raise wrong("sizes", self.sizes, "numbers above 0")
         if self.rule not in (COCO, VOC):
@@ -66,8 +75,7 @@ class DetectorRecipe(Recipe):
 
 BLOOD_CELLS = DetectorRecipe(
     name="blood-cells",
-    epochs=None,
-    minutes=60,
+    epochs=32,
     batch=4,
     lr=1e-3,
     warmup=100,
@@ -79,4 +87,33 @@ BLOOD_CELLS = DetectorRecipe(
     validate_every=2,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (BLOOD_CELLS,)}
+# One device and its memory are all that it needs: 3.5 GB for the pictures as uint8.
+EVERYDAY = DetectorRecipe(
+    name="everyday",
+    builder=LIGHT,
+    rule=VOC,
+    test=1000,
+    val=400,
+    monitor="val_ap50",
+    epochs=None,
+    minutes=60,
+    batch=64,
+    lr=1.5e-3,
+    warmup=300,
+    ema=0.9995,
+    keep=320,
+    width=320,
+    height=320,
+    sizes=(0.8, 0.9, 1.0, 1.1, 1.2),
+    zoom=(0.45, 2.0),
+    stretch=0.36,
+    saturation=0.5,
+    contrast=0.35,
+    grey=0.07,
+    mosaic=0.35,
+    visible=0.3,
+    clip=10.0,
+    validate_every=5,
+)
+
+RECIPES = {"blood_cells": BLOOD_CELLS, "everyday": EVERYDAY}
