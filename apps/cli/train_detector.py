@@ -28,7 +28,7 @@ def _options(command: Any) -> Any:
     """Where the pictures are, and which recipe."""
     for option in (
         click.option(
-            "--recipe", "name", help=f"{' or '.join(SHIPPED)}, or a recipe.json to begin with."
+            "--recipe", "chosen", help=f"{' or '.join(SHIPPED)}, or a recipe.json to begin with."
         ),
         click.option(
             "--data",
@@ -44,22 +44,22 @@ def _options(command: Any) -> Any:
     return command
 
 
-def _recipe(name: str | None, items: tuple[str, ...], **values: Any) -> "DetectorRecipe":
+def _recipe(chosen: str | None, items: tuple[str, ...], **values: Any) -> "DetectorRecipe":
     from apps.vision.train.detection.recipe import RECIPES, DetectorRecipe
 
     changes = {key: value for key, value in values.items() if value is not None} | pairs(items)
-    if name in RECIPES:
-        recipe = RECIPES[name]
+    if chosen in RECIPES:
+        recipe = RECIPES[chosen]
     else:
-        recipe = DetectorRecipe.read(Path(name)) if name else DetectorRecipe()
+        recipe = DetectorRecipe.read(Path(chosen)) if chosen else DetectorRecipe()
     return recipe.changed(changes)
 
 
-def _data(name: str | None, folder: Path) -> "DetectionData":
+def _data(chosen: str | None, folder: Path) -> "DetectionData":
     from apps.vision.formats import folders
 
-    below = folder / SHIPPED.get(name or "", "")
-    return folders.read(below if name in SHIPPED and below.is_dir() else folder)
+    below = folder / SHIPPED.get(chosen or "", "")
+    return folders.read(below if chosen in SHIPPED and below.is_dir() else folder)
 
 
 @click.command("detector")
@@ -75,7 +75,7 @@ def _data(name: str | None, folder: Path) -> "DetectionData":
 @click.option("--check/--no-check", default=True, show_default=True, help="Check the data first.")
 @click.option("--repair", is_flag=True, help="Leave out missing pictures and impossible boxes.")
 def detector(
-    name: str | None,
+    chosen: str | None,
     folder: Path,
     out: Path,
     weights: str | None,
@@ -102,8 +102,8 @@ def detector(
     elif epochs is not None:
         length = {"epochs": epochs, "minutes": None}
     try:
-        recipe = _recipe(name, name=title, **options).changed(length)
-        data = _data(name, folder)
+        recipe = _recipe(chosen, name=title, **options).changed(length)
+        data = _data(chosen, folder)
         data = repaired(data) if repair else data
         if check and not resume:
             report = check_detection(data)
@@ -133,15 +133,15 @@ def detector(
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def evaluate(
-    name: str | None, folder: Path, weights: Path, part: str, as_json: bool, **options: Any
+    chosen: str | None, folder: Path, weights: Path, part: str, as_json: bool, **options: Any
 ) -> None:
     """AP and AP50 of a file of weights on a part of the data, for each class."""
     from apps.vision.train.detection.make import figures, measure_file
     from apps.vision.train.detection.parts import divide
 
     try:
-        recipe = _recipe(name, **options)
-        pictures = getattr(divide(_data(name, folder), recipe), part)
+        recipe = _recipe(chosen, **options)
+        pictures = getattr(divide(_data(chosen, folder), recipe), part)
         score = measure_file(weights, recipe, pictures)
     except AppError as error:
         _stop(error)
