@@ -6,6 +6,7 @@ import pytest
 
 from apps.cli import detect, models, storage, train, users, workers
 from apps.config import ROOT, Base
+from apps.vision.zoo.classifiers import classifiers
 from apps.vision.zoo.registry import detectors
 
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
@@ -34,6 +35,16 @@ def test_every_model_has_a_card_with_its_checksum():
         assert f"AP50 {spec.card.ap50:.3f}" in cards
         for row in spec.card.per_class:
             assert f"{row.label} {row.ap:.3f}" in cards
+
+
+def test_every_classifier_is_in_its_document():
+    page = (ROOT / "docs" / "models" / "classifiers.md").read_text()
+    for spec in classifiers():
+        assert f"| `{spec.name}` |" in page
+        assert f"{spec.input.channels} × {spec.input.size} × {spec.input.size}" in page
+        if spec.torchvision:
+            assert f"| {spec.card.parameters:,} |" in page
+            assert f"acc@1 {spec.card.accuracy:.3f}" in page
 
 
 def test_links_between_documents_lead_somewhere():

@@ -1,6 +1,6 @@
 """``flask train``: make the networks again that come with Sightbox, or train one of your own.
 
-Nothing here needs the application, its database or its settings. torch and Lightning are imported
+Nothing here touches the application's database or its pictures. torch and Lightning are imported
 by the commands that need them.
 """
 

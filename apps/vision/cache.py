@@ -5,10 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from apps.vision.types import LoadedModel
-from apps.vision.zoo.registry import DetectorSpec
+from apps.vision.zoo.store import WeightsFile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,15 +21,28 @@ WORKING_BYTES = 512 * 2**20
 GROWTH = 2
 
 
+class Spec(Protocol):
+    """What is asked of a detector or a classifier; two of the same name may differ."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights(self) -> WeightsFile: ...
+
+
+S = TypeVar("S", bound=Spec)
+
+
 @dataclass
-class _Entry:
+class _Entry(Generic[S]):
     network: "nn.Module"
-    spec: DetectorSpec  # a name may be given again, even with the same file built otherwise
+    spec: S  # a name may be given again, even with the same file built otherwise
     bytes: int
     used: float  # on the clock
 
 
-class Networks:
+class Networks(Generic[S]):
     """Loaded on first use; the least recently used one goes when there are too many.
 
     Args:
@@ -43,7 +56,7 @@ class Networks:
 
     def __init__(
         self,
-        load: Callable[[DetectorSpec], "nn.Module"],
+        load: Callable[[S], "nn.Module"],
         free: Callable[[], int],
         dropped: Callable[[], None],
         keep: int,
@@ -57,10 +70,10 @@ class Networks:
         self.idle = idle
         self._clock = clock
         self._lock = threading.RLock()
-        self._entries: dict[str, _Entry] = {}  # least recently used first
+        self._entries: dict[str, _Entry[S]] = {}  # least recently used first
         self._watched = False
 
-    def get(self, spec: DetectorSpec) -> "nn.Module":
+    def get(self, spec: S) -> "nn.Module":
         """The network of ``spec``, loaded if it is not there."""
         with self._lock:
             present = self._entries.get(spec.name)
@@ -100,7 +113,7 @@ class Networks:
             old = [name for name, e in self._entries.items() if now - e.used >= self.idle]
             self._drop(old, "idle")
 
-    def _loaded(self, spec: DetectorSpec) -> _Entry:
+    def _loaded(self, spec: S) -> _Entry[S]:
         started = time.perf_counter()
         needed = GROWTH * spec.weights.size + WORKING_BYTES
         while self._entries and (len(self._entries) >= self.keep or self._free() < needed):

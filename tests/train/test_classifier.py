@@ -34,7 +34,7 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "resnet34"])
-def test_the_loss_of_every_network_falls(source, network):
+def test_the_loss_of_every_network_falls(source, network, monkeypatch):
     recipe = pictures.recipe(
         network=network, size=SIDES.get(network, 64), dropout=0, held_out=0.1, seed=1
     )
@@ -42,7 +42,7 @@ def test_the_loss_of_every_network_falls(source, network):
     module = ClassifierModule(build(recipe, 2), recipe, 2)
     optimizer = make_optimizer(module.groups(), recipe.changed({"lr": 1e-4, "optimizer": "adam"}))
     batch = Pictures(source, recipe).train.__getitems__([0, 1, 12, 13])
-    module.log = lambda *_arguments, **_options: None
+    monkeypatch.setattr(module, "log", lambda *_arguments, **_options: None)
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
@@ -216,6 +216,17 @@ def test_a_grid_is_walked_through_and_the_best_recipe_is_kept(source, tmp_path):
     assert best.values == {"lr": "0.003", "optimizer": "adam"}
     assert best.score == pytest.approx(min(float(row["val_loss"]) for row in rows))
     assert json.loads((tmp_path / "s" / "best.json").read_text())["lr"] == 0.003
+
+
+def test_a_trial_that_is_lost_does_not_end_the_search(source, tmp_path):
+    said: list[str] = []
+    recipe = pictures.recipe(network="lenet5", size=28, epochs=1, optimizer="momentum")
+    spaces = {"lr": "1e30,0.001"}
+    best = search_recipes(recipe, source, tmp_path / "s", spaces, Method.GRID, report=said.append)
+    assert best.values == {"lr": "0.001"}
+    assert sum("failed: The training is lost" in line for line in said) == 1
+    with pytest.raises(InvalidInput, match="Not one"):
+        search_recipes(recipe, source, tmp_path / "t", {"lr": "1e30"}, Method.GRID)
 
 
 @pytest.mark.parametrize("method", [Method.RANDOM, Method.BAYESIAN])

@@ -21,6 +21,7 @@ def test_folders_and_zips_hold_the_same_data(tmp_path, layout):
     source = open_source(layout(tmp_path))
     assert source.classes == ("circles", "squares")
     assert list(source.train.labels) == [0] * 12 + [1] * 12
+    assert source.test is not None
     assert len(source.test) == 12
     order = sorted(range(12), key=str).index(3)  # file names are sorted as texts
     assert np.array_equal(np.array(source.train.read(order)), np.array(pictures.picture(0, 3)))
@@ -53,6 +54,7 @@ def test_torchvision_data_sets_are_read_from_their_folder(tmp_path):
         packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
     source = open_source(tmp_path, "FashionMNIST")
     assert source.classes[0] == "T-shirt/top"
+    assert source.test is not None
     assert (len(source.train), len(source.test)) == (40, 20)
 
 
@@ -111,6 +113,7 @@ def test_augmentation_changes_pictures_but_not_labels(tmp_path, name):
 
 def test_pictures_for_validation_are_never_augmented(tmp_path):
     source = open_source(pictures.folder(tmp_path))
+    assert source.test is not None
     recipe = pictures.recipe(augment="flip,erase,trivial")
     part = Examples(source.test, range(12), recipe, train=False)
     assert torch.equal(part.__getitems__([3])[0], part.__getitems__([3])[0])

@@ -72,7 +72,7 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text):
 
 
 def rates(**values: object) -> list[float]:
-    recipe = Recipe(**values)
+    recipe = Recipe.from_dict(values)
     return [factor(recipe, step / 100, step) for step in range(101)]
 
 

@@ -27,7 +27,9 @@ Transform = Callable[[Tensor], Tensor]
 
 def evaluation(size: int, resize: int | None) -> Transform:
     """The shorter side becomes ``resize`` pixels, of which the middle square is kept."""
-    return v2.Compose([v2.Resize(resize or size, antialias=True), v2.CenterCrop(size)])
+    steps = [v2.Resize(resize or size, antialias=True), v2.CenterCrop(size)]
+    chain: Transform = v2.Compose(steps)
+    return chain
 
 
 def training(names: Sequence[str], size: int, resize: int | None) -> Transform:
@@ -42,7 +44,8 @@ def training(names: Sequence[str], size: int, resize: int | None) -> Transform:
     steps: list[Any] = [MAKERS[name](size) for name in names]
     if "resized_crop" not in names:
         steps.insert(0, evaluation(size, resize))
-    return v2.Compose(steps)
+    chain: Transform = v2.Compose(steps)
+    return chain
 
 
 def normalized(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

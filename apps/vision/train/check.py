@@ -93,7 +93,9 @@ def _counted(name: str, counts: Counter[int], classes: Sequence[str]) -> list[Fi
 
 def _read(part: Part) -> tuple[list[str], dict[bytes, str], list[str]]:
     """Broken pictures, all others by the digest of their pixels, and those that come again."""
-    broken, seen, twice = [], {}, []
+    broken: list[str] = []
+    seen: dict[bytes, str] = {}
+    twice: list[str] = []
     for index, name in enumerate(part.names):
         try:
             picture = part.read(index).convert("RGB")

@@ -228,7 +228,7 @@ class ClassifierModule(RecipeModule):
 
     def __init__(self, network: nn.Module, recipe: ClassifierRecipe, classes: int) -> None:
         super().__init__(network, recipe)
-        self.classes = classes
+        network.to(memory_format=torch.channels_last)
         transfer.freeze(network, recipe.strategy)
         self.still = transfer.frozen(network)
         self.accuracy = MulticlassAccuracy(classes, average="micro")
@@ -244,6 +244,7 @@ class ClassifierModule(RecipeModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         pictures, labels = batch
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
         if self.mix is not None:
             pictures, labels = self.mix(pictures, labels)
         logits = self.network(pictures)

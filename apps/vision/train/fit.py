@@ -145,7 +145,12 @@ def _trainer(
         filename=Path(BEST).stem,
         monitor=recipe.monitor,
         mode=recipe.mode.value,
-        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    last = Checkpoints(  # Lightning's own save_last leaves epochs out that were not the best
+        dirpath=out,
+        filename=Path(LAST).stem,
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
@@ -154,6 +159,7 @@ def _trainer(
         History(out),
         Finite(recipe.monitor),
         checkpoint,
+        last,
         *more,
     ]
     if recipe.minutes is not None:

@@ -53,7 +53,7 @@ def train_classifier(
     pictures = Pictures(source, recipe)
     module = ClassifierModule(build(recipe, len(source.classes)), recipe, len(source.classes))
     run = fit(module, pictures, recipe, out, resume=resume, pause_after=pause_after)
-    if run.ended == "paused" or rank_zero_only.rank != 0:
+    if run.ended == "paused" or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return run, None
     weights = runs.save_weights(
         module.network, out / f"{recipe.name or recipe.network}.safetensors"

@@ -113,7 +113,11 @@ def search_recipes(
         torch.manual_seed(tried.seed)
         classes = len(source.classes)
         module = ClassifierModule(build(tried, classes), tried, classes)
-        run = fit(module, Pictures(source, tried), tried, out / f"trial-{trial.number}")
+        try:
+            run = fit(module, Pictures(source, tried), tried, out / f"trial-{trial.number}")
+        except InvalidInput as error:  # a loss that is not finite, for the most part
+            report(f"trial {trial.number}: {json.dumps(values)} failed: {error}")
+            raise optuna.TrialPruned from error
         report(f"trial {trial.number}: {json.dumps(values)} {tried.monitor} {run.score:.4f}")
         return run.score
 
@@ -138,6 +142,8 @@ def _sampler(method: Method, spaces: list[Space], seed: int) -> optuna.samplers.
 def _written(
     study: optuna.Study, recipe: ClassifierRecipe, out: Path, spaces: list[Space]
 ) -> Found:
+    if not any(trial.value is not None for trial in study.trials):
+        raise InvalidInput(N_("Not one of the trials could be trained."))
     with (out / TRIALS).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["trial", *(space.field for space in spaces), recipe.monitor])

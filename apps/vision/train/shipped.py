@@ -46,7 +46,7 @@ _ALL = (
         recipe=_recipe(
             "lenet5.mnist",
             MNIST_INPUT,
-            epochs=12,
+            epochs=10,
             batch=128,
             lr=4e-3,
             weight_decay=0.01,
@@ -65,7 +65,7 @@ _ALL = (
         recipe=_recipe(
             "fashion_cnn.fashion_mnist",
             FASHION_INPUT,
-            epochs=12,
+            epochs=8,
             batch=128,
             lr=3e-3,
             weight_decay=0.02,
@@ -84,7 +84,7 @@ _ALL = (
         recipe=_recipe(
             "lenet5.fashion_mnist",
             FASHION_INPUT,
-            epochs=16,
+            epochs=12,
             batch=128,
             lr=4e-3,
             weight_decay=0.01,
@@ -102,7 +102,7 @@ _ALL = (
         recipe=_recipe(
             "convnet.cats_dogs",
             get_classifier("convnet.cats_dogs").input,
-            epochs=32,
+            epochs=24,
             batch=32,
             lr=1e-3,
             weight_decay=0.02,
@@ -110,7 +110,7 @@ _ALL = (
             schedule=Schedule.ONE_CYCLE,
             ema=0.99,
             clip=1.0,
-            augment=("resized_crop", "flip", "colour"),
+            augment=("resized_crop", "flip"),
         ),
     ),
     Shipped(

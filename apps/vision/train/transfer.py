@@ -109,4 +109,4 @@ def _own(layer: nn.Module) -> bool:
 
 def _last(network: nn.Module) -> str:
     """Name of the layer that makes the logits."""
-    return [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1]
+    return str([n for n, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1])

@@ -293,6 +293,11 @@ def classifiers() -> tuple[ClassifierSpec, ...]:
     return tuple(_specs.values())
 
 
+def is_classifier(name: str) -> bool:
+    """Whether a classifier is called ``name``."""
+    return name in _specs
+
+
 def get_classifier(name: str) -> ClassifierSpec:
     """The registered classifier called ``name``.
 

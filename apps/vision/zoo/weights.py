@@ -1,6 +1,8 @@
 """Weights into networks: safetensors, or state dicts read without unpickling code."""
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,11 +14,17 @@ from torchvision.models import get_model_weights
 from apps.errors import N_, WeightsError
 from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR
+from apps.vision.zoo.classifiers import ClassifierSpec
 from apps.vision.zoo.networks import substituted
 from apps.vision.zoo.registry import DetectorSpec
-from apps.vision.zoo.store import WeightsStore
+from apps.vision.zoo.store import WeightsFile, WeightsState, WeightsStore
 
 State = dict[str, torch.Tensor]
+
+NOT_TRAINED = N_(
+    "The weights %(file)s, which come with Sightbox, are not here. Install it again, or train them "
+    "as docs/training.md says."
+)
 
 
 def load_detector(spec: DetectorSpec, store: WeightsStore) -> nn.Module:
@@ -27,18 +35,47 @@ def load_detector(spec: DetectorSpec, store: WeightsStore) -> nn.Module:
     """
     store.verify(spec.weights)
     state = read_state(store.path(spec.weights))
-    try:
+    with _fitting(spec.weights):
         if spec.torchvision is not None:
             model = _torchvision(spec, state)
         else:
             model = spec.build()
             model.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
-        raise WeightsError(
-            N_("The weights file %(file)s does not fit its network."), file=spec.weights.name
-        ) from error
     masks.keep_small(model)
     return model.eval()
+
+
+def load_classifier(spec: ClassifierSpec, store: WeightsStore) -> nn.Module:
+    """The network of ``spec`` with its weights, float32, on the CPU, in evaluation mode; its
+    parameters need no gradients.
+
+    Raises:
+        WeightsError: missing, changed, unreadable, or made for another network.
+    """
+    if spec.weights.embedded and store.state(spec.weights) is WeightsState.MISSING:
+        raise WeightsError(NOT_TRAINED, file=spec.weights.name)
+    store.verify(spec.weights)
+    state = read_state(store.path(spec.weights))
+    with _fitting(spec.weights):
+        if spec.torchvision is not None:
+            weights = get_model_weights(spec.architecture)[spec.torchvision]
+            with substituted(weights, state):
+                model: nn.Module = spec.function()(weights=weights)
+        else:
+            model = spec.build()
+            model.load_state_dict(state)
+    return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def _fitting(file: WeightsFile) -> Iterator[None]:
+    """A state dict that does not fit is told as such."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(
+            N_("The weights file %(file)s does not fit its network."), file=file.name
+        ) from error
 
 
 def read_state(path: Path) -> State:
