@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
 from tests.train.boxes import divided, rectangles, write_png
 
-STILL = {
+STILL: dict[str, Any] = {
     "mirror": 0.0,
     "stretch": 0.0,
     "brightness": 0.0,
@@ -140,7 +141,7 @@ def test_an_empty_part_is_refused(data):
 def bright_box(pixels: torch.Tensor) -> tuple[float, ...]:
     """Corners of everything that is brighter than the middle of dark and white."""
     rows, columns = torch.nonzero(pixels.mean(0) > 0.6, as_tuple=True)
-    return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
+    return float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
 
 
 def test_without_augmentation_a_view_is_the_picture(data):

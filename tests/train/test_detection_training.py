@@ -1,6 +1,7 @@
 """Detectors in training: the loss falls, runs resume, and what is written can be loaded."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from apps.vision.train.detection.recipe import RECIPES, DetectorRecipe
 from apps.vision.zoo.architectures import LIGHT, SMALL
 from tests.train.boxes import divided, rectangles, smears
 
-SMALLEST = {
+SMALLEST: dict[str, Any] = {
     "name": "made",
     "accelerator": "cpu",
     "seen": (96, 64),

@@ -8,7 +8,7 @@ import pytest
 
 from apps.errors import InvalidInput
 from apps.vision.formats import coco, folders, voc, yolo
-from apps.vision.formats.dataset import PictureFolder, is_safe
+from apps.vision.formats.dataset import PictureFile, PictureFolder, is_safe
 from tests.train.boxes import CLASSES, divided, rectangles
 
 
@@ -46,7 +46,7 @@ def test_yolo_gives_back_what_was_written_but_difficult(tmp_path):
         name = f"images/{split}/{picture.name.rpartition('/')[2]}"
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture.file.path.rename(tmp_path / name)
-        file = replace(picture.file, path=tmp_path / name)
+        file = PictureFile(tmp_path / name)
         moved.append(replace(picture, name=name, file=file, split=split))
     data = replace(data, pictures=tuple(moved))
     yolo.write(data, tmp_path)

@@ -72,8 +72,8 @@ def xml_of(picture: LabelledPicture) -> bytes:
     top = Element("annotation")
     SubElement(top, "filename").text = picture.name
     size = SubElement(top, "size")
-    for tag, value in (("width", picture.width), ("height", picture.height), ("depth", 3)):
-        SubElement(size, tag).text = str(value)
+    for tag, pixels in (("width", picture.width), ("height", picture.height), ("depth", 3)):
+        SubElement(size, tag).text = str(pixels)
     for box in picture.boxes:
         row = SubElement(top, "object")
         SubElement(row, "name").text = box.label
@@ -83,7 +83,8 @@ def xml_of(picture: LabelledPicture) -> bytes:
         for tag, value in zip(CORNERS, (x1 + 1, y1 + 1, x2, y2), strict=True):
             SubElement(corners, tag).text = f"{value:.3f}".rstrip("0").rstrip(".")
     indent(top, "\t")
-    return tostring(top, encoding="utf-8")
+    written: bytes = tostring(top, encoding="utf-8")
+    return written
 
 
 def stem_of(picture: LabelledPicture, seen: set[str]) -> str:

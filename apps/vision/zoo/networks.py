@@ -58,6 +58,14 @@ def build(architecture: str, outputs: int, origin: Origin) -> nn.Module:
     return model
 
 
+def see(network: nn.Module, size: tuple[int, ...] | None) -> nn.Module:
+    """Let ``network`` scale pictures to fit into ``size`` (width, height); None or (): as built."""
+    if size:
+        transform: Any = network.get_submodule("transform")
+        transform.min_size, transform.max_size = (min(size),), max(size)
+    return network
+
+
 @contextmanager
 def substituted(weights: Any, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Let torchvision find ``state`` where it would download ``weights``.

@@ -30,8 +30,9 @@ SAME_PICTURE = "pictures that are there twice"
 LEAK = "pictures that are in two parts"
 WITHOUT = "pictures without a box"
 
-FATAL = (NO_PICTURES, NO_BOXES, MISSING, UNREADABLE, SAME_NAME, SIZE)
-FATAL += (NOT_FINITE, EMPTY, OUTSIDE, UNKNOWN)
+_FILES = (NO_PICTURES, NO_BOXES, MISSING, UNREADABLE, SAME_NAME, SIZE)
+_CORNERS = (NOT_FINITE, EMPTY, OUTSIDE, UNKNOWN)
+FATAL = (*_FILES, *_CORNERS)
 WARNINGS = (LEAK, SAME_PICTURE, SAME_BOX, NO_EXAMPLES, RARE, WITHOUT)
 
 Where = tuple[str, str]  # one of the above, and an example

@@ -61,7 +61,8 @@ class DetectionDataModule(LightningDataModule):
         """Numbers of pictures to what the module takes."""
         trainer = self.trainer
         if trainer is not None and trainer.training:
-            return self.augmenter(batch, trainer.lightning_module.progress)
+            module: Any = trainer.lightning_module
+            return self.augmenter(batch, module.progress)
         places = batch.tolist()
         store = self.val_store
         return [store.picture(k) for k in places], [store.truths[k] for k in places]

@@ -21,7 +21,7 @@ from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
 from apps.vision.train.fit import Run, fit, load_best
 from apps.vision.zoo.architectures import Origin
-from apps.vision.zoo.networks import build
+from apps.vision.zoo.networks import build, see
 
 HEADS = ("box_predictor", "cls_logits", "classification_head", "mask_predictor")
 NO_BOXES = "mask"  # in the names of networks that learn from outlines
@@ -63,7 +63,7 @@ def train_detector(
     module = DetectorModule(network, recipe, data.classes)
     feed = DetectionDataModule(parts.train, parts.val, recipe)
     run = fit(module, feed, recipe, out, resume=resume, pause_after=pause_after)
-    if run.ended == "paused" or rank_zero_only.rank != 0:
+    if run.ended == "paused" or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return run, None
     chosen = _choose(module, run, feed.val_store, recipe)
     weights = runs.save_weights(
@@ -114,11 +114,7 @@ def build_network(recipe: DetectorRecipe, classes: int, *, pretrained: bool = Fa
             network=recipe.builder,
         )
     origin = Origin.COCO if pretrained else Origin.SCRATCH
-    network = build(recipe.builder, classes + 1, origin)
-    if recipe.seen:
-        transform: Any = network.get_submodule("transform")
-        transform.min_size, transform.max_size = (min(recipe.seen),), max(recipe.seen)
-    return network
+    return see(build(recipe.builder, classes + 1, origin), recipe.seen)
 
 
 def begin_with(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
