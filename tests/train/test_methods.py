@@ -79,12 +79,12 @@ def test_adamw_decays_apart_from_the_gradient_and_adam_does_not():
 def test_weight_decay_makes_weights_smaller_but_spares_biases(tmp_path):
     found = {}
     for decay in (0.0, 1.0):
-        recipe = replace(RECIPE, epochs=10, weight_decay=decay)
+        recipe = replace(RECIPE, epochs=30, weight_decay=decay)
         module, _run = run(tmp_path, recipe, str(decay))
-        found[decay] = float(module.network[0].weight.norm())
+        found[decay] = float(module.network[0].weight.detach().norm())
         decays = {len(group["params"]): group["weight_decay"] for group in module.groups()}
         assert decays == {2: 0.0}
-    assert found[1.0] < 0.7 * found[0.0]
+    assert found[1.0] < 0.8 * found[0.0]
 
 
 def test_clipping_bounds_the_first_step(tmp_path):

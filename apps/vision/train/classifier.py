@@ -277,9 +277,10 @@ def measure(network: nn.Module, examples: Examples, classes: int) -> Measured:
     """Accuracy, accuracy of each class and confusion matrix on ``examples``."""
     device = next(network.parameters()).device
     network.eval()
-    total = MulticlassAccuracy(classes, average="micro").to(device)
-    each = MulticlassAccuracy(classes, average="none").to(device)
-    confusion = MulticlassConfusionMatrix(classes).to(device)
+    alone: dict[str, Any] = {"sync_on_compute": False}  # other processes may be gone already
+    total = MulticlassAccuracy(classes, average="micro", **alone).to(device)
+    each = MulticlassAccuracy(classes, average="none", **alone).to(device)
+    confusion = MulticlassConfusionMatrix(classes, **alone).to(device)
     for pictures, labels in evaluation_loader(examples, examples.recipe, collate=together):
         logits = network(pictures.to(device))
         for metric in (total, each, confusion):
