@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from flask.cli import with_appcontext
 
 from apps.cli.train import FILE, FOLDER, pairs
 from apps.errors import AppError
@@ -74,6 +75,7 @@ def _data(chosen: str | None, folder: Path) -> "DetectionData":
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Check the data first.")
 @click.option("--repair", is_flag=True, help="Leave out missing pictures and impossible boxes.")
+@with_appcontext  # a registered model may be what it begins with
 def detector(
     chosen: str | None,
     folder: Path,

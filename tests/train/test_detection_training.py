@@ -103,6 +103,13 @@ def test_a_paused_training_goes_on_to_the_same_weights(finished, data, tmp_path)
     assert card["sha256"] == finished[1]["sha256"]
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_even_if_that_was_not_validated(data, tmp_path):
+    recipe = DetectorRecipe(**SMALLEST | {"epochs": 3, "validate_every": 2})
+    run, _card = train_detector(recipe, data, tmp_path)
+    steps = [torch.load(path, weights_only=False)["global_step"] for path in (run.best, run.last)]
+    assert steps == [4, 6]
+
+
 def test_weights_for_other_classes_can_be_begun_with(finished):
     _, card, out = finished
     state = runs.load_weights(out / card["file"])
