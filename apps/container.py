@@ -254,8 +254,14 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
     if app.config["QUEUE"] == "celery":
         return _celery_queue(app)
     if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
-        return InlineQueue(detections.run)
+        return InlineQueue(lambda image_id: _write(detections.run, image_id))
     raise _unknown("QUEUE", app, "thread", "celery")
+
+
+def _write(run: Callable[[int], None], image_id: int) -> None:
+    """Run a job inside of a request that only reads otherwise."""
+    with writing():
+        run(image_id)
 
 
 def _celery_queue(app: Flask) -> Queue:

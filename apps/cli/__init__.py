@@ -6,6 +6,7 @@ from apps.cli.detect import detect
 from apps.cli.models import models
 from apps.cli.storage import storage
 from apps.cli.train import train
+from apps.cli.train_detector import detector, evaluate
 from apps.cli.users import users
 from apps.cli.workers import workers
 
@@ -19,4 +20,6 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(models)
     app.cli.add_command(workers)
     app.cli.add_command(storage)
+    train.add_command(detector)
+    train.add_command(evaluate)
     app.cli.add_command(train)

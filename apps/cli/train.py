@@ -181,12 +181,20 @@ def search(out: Path, method: str, trials: int, spaces: tuple[str, ...], **optio
 @click.argument("folder", type=FOLDER)
 @click.option("--dataset", type=click.Choice(DATASETS), help="torchvision's, in FOLDER.")
 def check(folder: Path, dataset: str | None) -> None:
-    """Look for what spoils a training in the pictures in FOLDER; exit status 1 if it must fail."""
+    """Look for what spoils a training in the pictures in FOLDER; exit status 1 if it must fail.
+
+    FOLDER holds a folder of pictures for each class, or pictures with boxes (COCO, VOC, YOLO).
+    """
+    from apps.vision.formats import folders
     from apps.vision.train.check import check_source
     from apps.vision.train.data import open_source
+    from apps.vision.train.detection.check import check_detection
 
     try:
-        report = check_source(open_source(folder, dataset))
+        if dataset is None and folders.has_boxes(folder):
+            report = check_detection(folders.read(folder))
+        else:
+            report = check_source(open_source(folder, dataset))
         click.echo(report.text())
         report.refuse_broken()
     except AppError as error:

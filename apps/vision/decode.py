@@ -47,6 +47,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 # Brightest possible value of grey pictures with more than 8 bits: 8-bit and 12-bit cameras also
 # write such files, which would be nearly black if white were always 65535.
 _WHITES = (255.0, 4095.0, 65535.0)
@@ -104,6 +105,17 @@ def decode(data: bytes, max_pixels: int | None = None, side: int | None = None) 
     elif (picture.width < picture.height) != (size[0] < size[1]):  # turned upright
         size = size[1], size[0]
     return Decoded(picture, size, extension, media_type)
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """(width, height) that :func:`decode` would give, from the header alone.
+
+    Raises:
+        InvalidImage: code ``not_a_picture`` or ``truncated``.
+    """
+    file = _open(data, Frugal(data))
+    turned = _orientation(file) in _SIDEWAYS
+    return (file.height, file.width) if turned else file.size
 
 
 def _open(data: bytes, source: Frugal) -> Image.Image:

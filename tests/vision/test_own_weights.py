@@ -29,7 +29,7 @@ from apps.config import ROOT
 from apps.errors import InvalidInput, InvalidWeights
 from apps.vision.types import SCORE_FLOOR
 from apps.vision.zoo import check, intake
-from apps.vision.zoo.architectures import BUILDERS, NO_EPSILON, SMALL, SSDLITE, Origin
+from apps.vision.zoo.architectures import BUILDERS, NO_EPSILON, OWN, SMALL, SSDLITE, Origin
 from apps.vision.zoo.cards import spec_of
 from apps.vision.zoo.containers import MAX_HEADER
 from apps.vision.zoo.intake import Accepted, Question
@@ -40,7 +40,7 @@ from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
 
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
-OF_TORCHVISION = [name for name in BUILDERS if name != SMALL]
+OF_TORCHVISION = [name for name in BUILDERS if name not in OWN]
 State = dict[str, torch.Tensor]
 
 

@@ -32,8 +32,10 @@ from apps.vision.train.recipes import Recipe
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 # Lightning warns about what is meant here: workers are the recipe's business, a resumed run's
-# folder is not empty, frozen layers are in evaluation mode, and last.ckpt may end within an epoch.
+# folder is not empty, frozen layers are in evaluation mode, last.ckpt may end within an epoch, and
+# with validate_every there is no monitor before the first validation (Finite looks then).
 EXPECTED = (
+    r"`ModelCheckpoint\(monitor=.*could not find the monitored key.*",
     r".*does not have many workers.*",
     r"Checkpoint directory .* exists and is not empty.*",
     r"Found \d+ module\(s\) in eval mode.*",

@@ -18,8 +18,8 @@ from apps.vision.zoo.architectures import (
     BUILDERS,
     FROZEN,
     NO_EPSILON,
+    OWN,
     SIGMOID,
-    SMALL,
     SSDLITE,
     Origin,
 )
@@ -41,7 +41,7 @@ def build(architecture: str, outputs: int, origin: Origin) -> nn.Module:
     module, _, name = BUILDERS[architecture].partition(":")
     function = getattr(import_module(module), name)
     model: nn.Module
-    if architecture == SMALL:
+    if architecture in OWN:
         return function(outputs - 1)  # type: ignore[no-any-return]
     floor = "box_score_thresh" if "rcnn" in architecture else "score_thresh"
     options: dict[str, Any] = {"weights": None, "num_classes": outputs, floor: SCORE_FLOOR}
@@ -56,6 +56,14 @@ def build(architecture: str, outputs: int, origin: Origin) -> nn.Module:
     if architecture in NO_EPSILON and origin is Origin.COCO:
         overwrite_eps(model, 0.0)
     return model
+
+
+def see(network: nn.Module, size: tuple[int, ...] | None) -> nn.Module:
+    """Let ``network`` scale pictures to fit into ``size`` (width, height); None or (): as built."""
+    if size:
+        transform: Any = network.get_submodule("transform")
+        transform.min_size, transform.max_size = (min(size),), max(size)
+    return network
 
 
 @contextmanager

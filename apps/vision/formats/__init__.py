@@ -1,0 +1,1 @@
+"""Boxes to files and back: COCO, Pascal VOC and YOLO folders. Nothing here needs torch."""

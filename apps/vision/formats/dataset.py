@@ -1,0 +1,136 @@
+"""Pictures with boxes as plain values, whatever file they came from."""
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from apps.errors import N_, InvalidInput
+
+Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the picture
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """One object that somebody marked."""
+
+    label: str
+    corners: Corners
+    difficult: bool = False  # hard to see: neither trained on nor counted, as in Pascal VOC
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """Where the bytes of a picture are: a file, or a member of a zip."""
+
+    path: Path
+    member: str | None = None
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.member is None:
+            return self.path.read_bytes()
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(self.member)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise OSError(f"{self.path}: {error}") from error
+
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """A picture and everything that is marked on it."""
+
+    name: str  # relative, with forward slashes; no two of a data set are the same
+    file: PictureFile | None  # None: it is missing
+    width: int  # pixels, as the labels say; 0: they do not
+    height: int
+    boxes: tuple[LabelledBox, ...] = ()
+    split: str | None = None  # "train", "val", "test", where the data set is divided
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionData:
+    """Labelled pictures of one set of classes."""
+
+    classes: tuple[str, ...]
+    pictures: tuple[LabelledPicture, ...]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of its parts, in order of appearance."""
+        names = dict.fromkeys(picture.split for picture in self.pictures)
+        return tuple(name for name in names if name is not None)
+
+    def part(self, *splits: str) -> "DetectionData":
+        """Its pictures of ``splits``.
+
+        Raises:
+            InvalidInput: a split that has no picture.
+        """
+        for split in splits:
+            if split not in self.splits:
+                raise InvalidInput(
+                    N_("The data has no part “%(split)s”. Its parts: %(known)s."),
+                    split=split,
+                    known=", ".join(self.splits) or "–",
+                )
+        chosen = tuple(picture for picture in self.pictures if picture.split in splits)
+        return replace(self, pictures=chosen)
+
+
+class PictureFolder:
+    """Finds pictures by the names that labels give them, in a folder and in the zips beside them.
+
+    A name never leads out of the folder: labels are somebody else's text.
+
+    Args:
+        root: the folder; ``*.zip`` directly in it are looked into.
+        below: folders below it that a name may be relative to.
+    """
+
+    def __init__(self, root: Path, below: Iterable[str] = ()) -> None:
+        self.root = root
+        self.places = [root, *(root / name for name in below)]
+        self._members: dict[str, PictureFile] = {}
+        for archive in sorted(root.glob("*.zip")):
+            self._look_into(archive)
+
+    def find(self, name: str) -> PictureFile | None:
+        """The file called ``name``, or None where there is none."""
+        if not is_safe(name):
+            return None
+        for place in self.places:
+            path = place / name
+            if path.is_file():
+                return PictureFile(path)
+        return self._members.get(name)
+
+    def _look_into(self, archive: Path) -> None:
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                names = opened.namelist()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise unreadable(archive, str(error)) from error
+        for name in names:
+            self._members.setdefault(name, PictureFile(archive, name))
+
+
+def is_safe(name: str) -> bool:
+    """Whether ``name`` is a relative path that stays below the folder that it is relative to."""
+    path = PurePosixPath(name)
+    windows = "\\" in name or ":" in name
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not windows
+
+
+def unreadable(path: Path, reason: str, line: int | None = None) -> InvalidInput:
+    """The error that names the file, and the line where there is one."""
+    place = str(path) if line is None else f"{path}:{line}"
+    return InvalidInput(N_("%(place)s cannot be used: %(reason)s."), place=place, reason=reason)

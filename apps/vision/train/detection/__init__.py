@@ -1,0 +1,1 @@
+"""Training of detectors: data on the device, augmentation there, and the accuracy of boxes."""

@@ -1,0 +1,175 @@
+"""From a recipe and labelled pictures to weights and their card: ``flask train detector``."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from apps.errors import N_, InvalidInput
+from apps.vision.formats.dataset import DetectionData
+from apps.vision.train import runs
+from apps.vision.train.detection.data import DetectionDataModule
+from apps.vision.train.detection.measure import Score, measure
+from apps.vision.train.detection.module import DetectorModule
+from apps.vision.train.detection.parts import divide
+from apps.vision.train.detection.pictures import PictureStore
+from apps.vision.train.detection.recipe import DetectorRecipe
+from apps.vision.train.fit import Run, fit, load_best
+from apps.vision.zoo.architectures import Origin
+from apps.vision.zoo.networks import build, see
+
+HEADS = ("box_predictor", "cls_logits", "classification_head", "mask_predictor")
+NO_BOXES = "mask"  # in the names of networks that learn from outlines
+
+
+def train_detector(
+    recipe: DetectorRecipe,
+    data: DetectionData,
+    out: Path,
+    *,
+    said: Mapping[str, Any] | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
+    resume: bool = False,
+    pause_after: float | None = None,
+) -> tuple[Run, dict[str, Any] | None]:
+    """Train, choose the best checkpoint by the val part, and measure it on the test part.
+
+    The folder then holds, beside what :func:`apps.vision.train.fit.fit` leaves there,
+    <name>.safetensors and card.json.
+
+    Args:
+        said: what the card says besides, of the data or its licence.
+        start: weights to begin with, of the same network; see :func:`begin_with`.
+        resume: as :func:`apps.vision.train.fit.fit`, and so ``pause_after``.
+
+    Returns:
+        The run and the card; no card while the training is paused, and none in the processes that
+        only lent the first one a device.
+
+    Raises:
+        InvalidInput: pictures that cannot be read, or values that do not go together.
+        Conflict: the folder holds another training.
+    """
+    parts = divide(data, recipe)
+    torch.manual_seed(recipe.seed)  # of the random weights
+    network = build_network(recipe, len(data.classes), pretrained=start is not None)
+    if start is not None:
+        begin_with(network, start)
+    module = DetectorModule(network, recipe, data.classes)
+    feed = DetectionDataModule(parts.train, parts.val, recipe)
+    run = fit(module, feed, recipe, out, resume=resume, pause_after=pause_after)
+    if run.ended == "paused" or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return run, None
+    chosen = _choose(module, run, feed.val_store, recipe)
+    weights = runs.save_weights(
+        module.network, out / f"{recipe.name or recipe.builder}.safetensors"
+    )
+    score = measure_file(weights.path, recipe, parts.test, pretrained=start is not None)
+    facts = {
+        "name": recipe.name,
+        "architecture": recipe.builder,
+        "origin": (Origin.COCO if start is not None else Origin.SCRATCH).value,
+        "labels": list(data.classes),
+        "seen": list(recipe.seen),
+        **figures(score),
+        "rule": recipe.rule,
+        **(said or {}),
+        "split": {
+            "train": len(parts.train.pictures),
+            "val": len(parts.val.pictures),
+            "test": len(parts.test.pictures),
+        },
+        "recipe": recipe.to_dict(),
+        "trained": {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "epochs": run.epochs,
+            "steps": run.steps,
+            "minutes": round(run.minutes, 1),
+            "ended": run.ended,
+            recipe.monitor: round(chosen, 4),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "torch": torch.__version__,
+        },
+    }
+    return run, runs.write_card(out / runs.CARD, weights, facts)
+
+
+def build_network(recipe: DetectorRecipe, classes: int, *, pretrained: bool = False) -> nn.Module:
+    """The recipe's network for ``classes`` without the background, with random weights.
+
+    Args:
+        pretrained: batch norms as where torchvision's training began with COCO's weights.
+
+    Raises:
+        InvalidInput: the network cannot learn from boxes alone.
+    """
+    if NO_BOXES in recipe.builder:
+        raise InvalidInput(
+            N_("%(network)s learns from outlines, and there are only boxes."),
+            network=recipe.builder,
+        )
+    origin = Origin.COCO if pretrained else Origin.SCRATCH
+    return see(build(recipe.builder, classes + 1, origin), recipe.seen)
+
+
+def begin_with(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load ``state`` into ``network``; its last layers may be for other classes.
+
+    Raises:
+        InvalidInput: anything else differs.
+    """
+    own = network.state_dict()
+    usable = {name: value for name, value in state.items() if _fits(own, name, value)}
+    lacking = [name for name in own if name not in usable and not any(h in name for h in HEADS)]
+    if lacking:
+        raise InvalidInput(
+            N_("The weights to begin with are of another network: %(name)s does not fit."),
+            name=lacking[0],
+        )
+    network.load_state_dict(usable, strict=False)
+
+
+def measure_file(
+    path: Path, recipe: DetectorRecipe, test: DetectionData, *, pretrained: bool = False
+) -> Score:
+    """The accuracy of weights as they are shipped: after rounding to half precision."""
+    network = build_network(recipe, len(test.classes), pretrained=pretrained)
+    network.load_state_dict(runs.load_weights(path))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return measure(network, PictureStore.of(test, recipe.keep, device), recipe.rule)
+
+
+def figures(score: Score) -> dict[str, Any]:
+    """``ap``, ``ap50`` and ``per_class`` as a card has them."""
+    classes = {}
+    for each in score.classes:
+        row = asdict(each)
+        label = row.pop("label")
+        classes[label] = {key: round(value, 4) for key, value in row.items()}
+    return {"ap": round(score.ap, 4), "ap50": round(score.ap50, 4), "per_class": classes}
+
+
+def _choose(module: DetectorModule, run: Run, val: PictureStore, recipe: DetectorRecipe) -> float:
+    """Load the better of the best checkpoint and the last one; its score.
+
+    A training that the clock ends may end between two validations, and its last weights, at the
+    lowest learning rate, are often the best.
+    """
+    if recipe.monitor not in ("val_ap", "val_ap50"):
+        return run.score
+    load_best(module, run.last)
+    score = measure(module.network, val, recipe.rule)
+    value: float = getattr(score, recipe.monitor.removeprefix("val_"))
+    if value > run.score:
+        return value
+    load_best(module, run.best)
+    return run.score
+
+
+def _fits(own: Mapping[str, torch.Tensor], name: str, value: torch.Tensor) -> bool:
+    return name in own and own[name].shape == value.shape

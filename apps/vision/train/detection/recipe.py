@@ -1,0 +1,119 @@
+"""Recipes of detectors."""
+
+from dataclasses import dataclass
+
+from apps.vision.train.recipes import Mode, Optimizer, Recipe, Schedule, wrong
+from apps.vision.zoo.architectures import LIGHT, SMALL
+
+COCO, VOC = "coco", "voc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRecipe(Recipe):
+    """A recipe with what only detectors have.
+
+    Sizes are in pixels. Pictures are scaled to fit into ``width`` x ``height`` and then zoomed;
+    what sticks out is cut off, and what is not covered is grey.
+    """
+
+    builder: str = SMALL  # a key of architectures.BUILDERS
+    seen: tuple[int, ...] = ()  # width and height that the network scales to in use; its own
+    test: int | None = None  # pictures held out, where the data has no parts; None: a tenth
+    val: int | None = None
+    split_seed: int = 20  # of what is held out: another training seed measures the same pictures
+    width: int = 320  # of a training batch
+    height: int = 256
+    keep: int = 640  # longest side of the pictures that are kept in memory
+    sizes: tuple[float, ...] = (1.0,)  # a batch is as large as one of these times width, height
+    zoom: tuple[float, ...] = (0.8, 1.4)  # smallest and largest
+    stretch: float = 0.1  # largest change of the aspect ratio: the log of a factor
+    mirror: float = 0.5  # part of the pictures that left and right are swapped in
+    upside_down: float = 0.0  # part of the pictures that top and bottom are swapped in
+    brightness: float = 0.15  # largest shift, of 0..1
+    contrast: float = 0.3  # largest change of the factor 1; saturation as well
+    saturation: float = 0.4
+    grey: float = 0.05  # part of the pictures without colour
+    mosaic: float = 0.0  # part of a batch that is four pictures in one (Bochkovskiy et al. 2020)
+    calm: float = 0.15  # last part of the training, which has no mosaics
+    visible: float = 0.35  # a box of which less is left by cutting is dropped
+    positives: float = 0.25  # of the boxes that the head learns from, at most
+    half_backbone: bool = True  # bfloat16 for the backbone where there is a GPU
+    rule: str = COCO  # how accuracy is counted: coco, or voc (difficult boxes count neither way)
+
+    monitor: str = "val_ap"
+    mode: Mode = Mode.MAX
+    optimizer: Optimizer = Optimizer.ADAMW
+    schedule: Schedule = Schedule.COSINE
+    weight_decay: float = 0.05
+    clip: float | None = 5.0
+    # RoIAlign's gradient on a GPU adds in any order; torchvision's other way is many times slower.
+    deterministic: bool = False
+
+    def _check(self) -> None:
+        super()._check()
+        for name in ("width", "height", "keep"):
+            if getattr(self, name) < 32:
+                raise wrong(name, getattr(self, name), "a whole number from 32")
+        for name in ("mirror", "upside_down", "grey", "mosaic", "calm", "visible", "positives"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise wrong(name, getattr(self, name), "a number from 0 to 1")
+        for name in ("brightness", "contrast", "saturation", "stretch"):
+            if not 0 <= getattr(self, name) < 1:
+                raise wrong(name, getattr(self, name), "a number from 0 to below 1")
+        if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
+            raise wrong("zoom", self.zoom, "two numbers above 0, the smaller first")
+        if self.seen and (len(self.seen) != 2 or min(self.seen) < 32):
+            raise wrong("seen", self.seen, "a width and a height from 32")
+        for name in ("test", "val"):
+            if (getattr(self, name) or 0) < 0:
+                raise wrong(name, getattr(self, name), "a whole number from 0")
+        if not self.sizes or min(self.sizes) <= 0:
+            raise wrong("sizes", self.sizes, "numbers above 0")
+        if self.rule not in (COCO, VOC):
+            raise wrong("rule", self.rule, "coco or voc")
+
+
+BLOOD_CELLS = DetectorRecipe(
+    name="blood-cells",
+    epochs=32,
+    batch=4,
+    lr=1e-3,
+    warmup=100,
+    ema=0.997,
+    zoom=(0.85, 1.5),
+    stretch=0.12,
+    upside_down=0.5,
+    positives=0.5,
+    validate_every=2,
+)
+
+# One device and its memory are all that it needs: 3.5 GB for the pictures as uint8.
+EVERYDAY = DetectorRecipe(
+    name="everyday",
+    builder=LIGHT,
+    rule=VOC,
+    test=1000,
+    val=400,
+    monitor="val_ap50",
+    epochs=None,
+    minutes=60,
+    batch=64,
+    lr=1.5e-3,
+    warmup=300,
+    ema=0.9995,
+    keep=320,
+    width=320,
+    height=320,
+    sizes=(0.8, 0.9, 1.0, 1.1, 1.2),
+    zoom=(0.45, 2.0),
+    stretch=0.36,
+    saturation=0.5,
+    contrast=0.35,
+    grey=0.07,
+    mosaic=0.35,
+    visible=0.3,
+    clip=10.0,
+    validate_every=5,
+)
+
+RECIPES = {"blood_cells": BLOOD_CELLS, "everyday": EVERYDAY}
