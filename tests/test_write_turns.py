@@ -74,7 +74,7 @@ def test_an_upload_takes_the_write_lock_only_to_write(
 
         return looking
 
-    for name in ("_read", "_refuse_duplicate", "_refuse_over_quota"):
+    for name in ("_refuse_duplicate", "_refuse_over_quota"):
         monkeypatch.setattr(UploadService, name, looks(getattr(UploadService, name)))
     upload(client_of())
-    assert free == ["free", "free", "free", "locked"]  # the quota once more, in the end
+    assert free == ["free", "free", "locked"]  # the quota once more, in the end
