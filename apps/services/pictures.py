@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, delete, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, scoped_session
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -93,20 +93,31 @@ class Pictures:
         return self.ids.order_by(*order).offset(offset).limit(limit)
 
 
-def totals_of(session: scoped_session[Session], owner_id: int) -> Totals:
-    """What an account has, from the counts that the database keeps."""
-    counts = select(
-        func.coalesce(func.sum(PictureCount.pictures), 0),
-        func.coalesce(func.sum(PictureCount.bytes), 0),
-    ).where(PictureCount.owner_id == owner_id)
-    waiting = select(func.count(Image.id)).where(Image.owner_id == owner_id, is_waiting())
-    row = session.execute(counts.add_columns(waiting.scalar_subquery())).one()
-    return Totals(int(row[0]), int(row[1]), row[2])
-
-
 def is_waiting() -> ColumnElement[bool]:
     """Queued or running; NOT_DONE says so once more, for its index."""
     return NOT_DONE & Image.status.in_((ImageStatus.QUEUED, ImageStatus.RUNNING))
+
+
+# Asked with each upload and each look at the gallery, so they are put together only once.
+_OWNER = bindparam("owner_id", type_=Integer)
+_BYTES = select(func.coalesce(func.sum(PictureCount.bytes), 0)).where(
+    PictureCount.owner_id == _OWNER
+)
+_TOTALS = _BYTES.add_columns(
+    func.coalesce(func.sum(PictureCount.pictures), 0),
+    select(func.count(Image.id)).where(Image.owner_id == _OWNER, is_waiting()).scalar_subquery(),
+)
+
+
+def bytes_of(session: scoped_session[Session], owner_id: int) -> int:
+    """Bytes of the originals of an account, from the counts that the database keeps."""
+    return int(session.scalar(_BYTES, {"owner_id": owner_id}) or 0)
+
+
+def totals_of(session: scoped_session[Session], owner_id: int) -> Totals:
+    """What an account has, from the counts that the database keeps."""
+    row = session.execute(_TOTALS, {"owner_id": owner_id}).one()
+    return Totals(pictures=int(row[1]), bytes=int(row[0]), waiting=row[2])
 
 
 def counts_by_status(

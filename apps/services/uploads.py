@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import N_, AppError, InvalidImage, NotFound
 from apps.jobs import Queue
 from apps.models import Image, ImageStatus, User
-from apps.services.pictures import totals_of
+from apps.services.pictures import bytes_of
 from apps.storage import Storage
 from apps.vision.decode import (
     COPY_EXTENSION,
@@ -139,7 +139,7 @@ class UploadService:
 
     def _refuse_over_quota(self, owner_id: int, size: int) -> None:
         quota = self.quota(owner_id)
-        if quota and totals_of(self.session, owner_id).bytes + size > quota:
+        if quota and bytes_of(self.session, owner_id) + size > quota:
             raise InvalidImage(
                 "over_quota",
                 N_("Your space of %(quota)s MB is full. Delete some pictures, or ask for more."),

@@ -176,7 +176,7 @@ def test_a_recorded_backbone_says_what_the_backbone_says_at_any_size(shape):
     recorded = optimized().backbone
     assert isinstance(recorded, Recorded)
     pictures = torch.rand(shape).to(memory_format=torch.channels_last)
-    wanted = recorded.backbone(pictures)
+    wanted = recorded.part(pictures)
     found = recorded(pictures)
     assert list(found) == list(wanted)
     for name, level in wanted.items():
@@ -190,7 +190,7 @@ def test_without_recording_a_network_stays_as_it_is_and_the_log_says_so(monkeypa
     monkeypatch.setattr(torch.jit, "trace", gone)
     network = optimized()
     assert not isinstance(network.backbone, Recorded)
-    assert "backbone not recorded" in caplog.text
+    assert "not recorded part=BackboneWithFPN" in caplog.text
 
 
 def test_a_graph_that_holds_for_one_size_alone_is_not_used(monkeypatch):
