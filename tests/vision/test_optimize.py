@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -17,7 +18,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.optimize import (
     ParallelRoIAlign,
-    Recorded,
     ReducedPrecision,
     canvas,
     fold_batch_norm,
@@ -27,6 +27,7 @@ from apps.vision.optimize import (
     share_out,
 )
 from apps.vision.prepare import boxes_of
+from apps.vision.recorded import CachedAnchors, Recorded
 from apps.vision.types import Box
 from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, DetectorSpec
 from apps.vision.zoo.store import WeightsStore
@@ -181,6 +182,25 @@ def test_a_recorded_backbone_says_what_the_backbone_says_at_any_size(shape):
     assert list(found) == list(wanted)
     for name, level in wanted.items():
         assert torch.allclose(found[name], level, atol=1e-6)
+
+
+def test_anchors_are_made_once_for_each_size_and_are_those_of_torchvision():
+    generator = load_detector(BLOOD_CELLS, STORE).get_submodule("rpn").anchor_generator
+    made = 0
+
+    def counted(images, levels):
+        nonlocal made
+        made += 1
+        return generator(images, levels)
+
+    cached = CachedAnchors(counted)
+    for count, side in ((1, 256), (1, 320), (1, 256), (2, 256), (1, 320)):
+        sizes = [(side, side)] * count
+        images = ImageList(torch.zeros(count, 3, side, side), sizes)
+        levels = [torch.zeros(count, 1, side // step, side // step) for step in (8, 16, 32, 64)]
+        for found, wanted in zip(cached(images, levels), generator(images, levels), strict=True):
+            assert torch.equal(found, wanted)
+    assert made == 3
 
 
 def test_without_recording_a_network_stays_as_it_is_and_the_log_says_so(monkeypatch, caplog):
