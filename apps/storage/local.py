@@ -54,6 +54,7 @@ class LocalStorage:
         return None
 
     def _path(self, key: str) -> Path:
-        if key.startswith("/") or ".." in key.split("/"):
+        path = (self.root / key).resolve()
+        if not path.is_relative_to(self.root.resolve()):
             raise ValueError(f"key {key!r} leaves the storage folder")
-        return self.root / key
+        return path

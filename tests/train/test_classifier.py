@@ -209,7 +209,7 @@ def test_a_grid_is_walked_through_and_the_best_recipe_is_kept(source, tmp_path):
     recipe = pictures.recipe(network="lenet5", size=28, epochs=3, monitor="val_loss", mode="min")
     spaces = {"lr": "1e-9,0.003", "optimizer": "sgd,adam"}
     best = search_recipes(recipe, source, tmp_path / "s", spaces, Method.GRID)
-    rows = list(csv.DictReader((tmp_path / "s" / "trials.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "s" / "trials.csv").read_text().splitlines()))
     assert {(row["lr"], row["optimizer"]) for row in rows} == {
         (lr, optimizer) for lr in ("1e-9", "0.003") for optimizer in ("sgd", "adam")
     }
@@ -237,7 +237,9 @@ def test_a_search_over_ranges_draws_the_same_values_for_a_seed(source, tmp_path,
         search_recipes(
             recipe, source, tmp_path / name, {"lr": "1e-5..1e-1", "batch": "2..9"}, method, trials=2
         )
-        drawn.append(list(csv.DictReader((tmp_path / name / "trials.csv").open())))
+        drawn.append(
+            list(csv.DictReader((tmp_path / name / "trials.csv").read_text().splitlines()))
+        )
     assert drawn[0] == drawn[1]
     assert all(1e-5 <= float(row["lr"]) <= 0.1 and 2 <= int(row["batch"]) <= 9 for row in drawn[0])
 

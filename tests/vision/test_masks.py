@@ -256,7 +256,8 @@ def test_the_engine_gives_each_box_the_mask_of_the_plain_torchvision_model(mask_
         alike = [n for n, label in enumerate(labels) if label == box.label]
         best = max(alike, key=lambda n: agreement.overlap(agreement.corners(box), tuple(places[n])))
         wanted = pasted[best]
-        assert agreement.overlap(agreement.corners(box), tuple(places[best])) > 0.99
+        # Not the IoU: some of these boxes are slivers, where a thousandth of a pixel counts.
+        assert agreement.corners(box) == pytest.approx(places[best], abs=0.01)
         assert (mine & wanted).sum() >= 0.99 * (mine | wanted).sum()
         some += bool(mine.any() and not mine.all())
     assert some > 5
