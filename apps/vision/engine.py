@@ -221,7 +221,7 @@ class TorchEngine:
         if self._ready_device().type != "cpu":
             return 1
         height, width = request.canvas
-        return min(self._shares.cores, CPU_PIXELS // (height * width))
+        return max(1, min(self._shares.cores, CPU_PIXELS // (height * width)))
 
     # -- one batch at a time ---------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -231,3 +232,21 @@ def _determinism() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(was)
+
+
+def how_it_went(run: Run, monitor: str, score: float) -> dict[str, object]:
+    """What a card says of a training.
+
+    Args:
+        score: the value of ``monitor`` of the checkpoint that was chosen.
+    """
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "epochs": run.epochs,
+        "steps": run.steps,
+        "minutes": round(run.minutes, 1),
+        "ended": run.ended,
+        monitor: round(score, 4),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+    }

@@ -1,7 +1,6 @@
 """From a recipe and pictures to weights and their card: what ``flask train classifier`` does."""
 
 import csv
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from apps.vision.train.classifier import (
     measure,
 )
 from apps.vision.train.data import Source
-from apps.vision.train.fit import Run, fit
+from apps.vision.train.fit import Run, fit, how_it_went
 
 CONFUSION = "confusion"  # .csv and .svg
 
@@ -79,16 +78,7 @@ def train_classifier(
             "test": len(pictures.test),
         },
         "recipe": recipe.to_dict(),
-        "trained": {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "epochs": run.epochs,
-            "steps": run.steps,
-            "minutes": round(run.minutes, 1),
-            "ended": run.ended,
-            recipe.monitor: round(run.score, 4),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-            "torch": torch.__version__,
-        },
+        "trained": how_it_went(run, recipe.monitor, run.score),
     }
     return run, runs.write_card(out / runs.CARD, weights, facts)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from apps.vision.train.detection.module import DetectorModule
 from apps.vision.train.detection.parts import divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
-from apps.vision.train.fit import Run, fit, load_best
+from apps.vision.train.fit import Run, fit, how_it_went, load_best
 from apps.vision.zoo.architectures import Origin
 from apps.vision.zoo.networks import build, see
 
@@ -85,16 +84,7 @@ def train_detector(
             "test": len(parts.test.pictures),
         },
         "recipe": recipe.to_dict(),
-        "trained": {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "epochs": run.epochs,
-            "steps": run.steps,
-            "minutes": round(run.minutes, 1),
-            "ended": run.ended,
-            recipe.monitor: round(chosen, 4),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-            "torch": torch.__version__,
-        },
+        "trained": how_it_went(run, recipe.monitor, chosen),
     }
     return run, runs.write_card(out / runs.CARD, weights, facts)
 
