@@ -25,6 +25,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="install Debian's package chromium"),
+    # Werkzeug does not close a file that it was sending when the browser broke the connection.
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
 ]
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

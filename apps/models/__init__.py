@@ -1,20 +1,26 @@
 """Facts kept in the database."""
 
 from apps.models import triggers  # what create_all makes beside the tables
+from apps.models.annotation import MAX_LABEL_LENGTH, Annotation, Verdict
 from apps.models.counts import PictureCount, TagCount
+from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, Detection, Image, ImageStatus, Result
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
+from apps.models.trash import TrashedImage
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
+from apps.models.video import Video, VideoFrame, VideoStatus
 from apps.models.worker import Worker
 
 __all__ = [
     "DETECTOR",
+    "MAX_LABEL_LENGTH",
     "MAX_TAG_LENGTH",
     "NOT_DONE",
     "SETTLED",
     "VISIBLE",
+    "Annotation",
     "Detection",
     "Image",
     "ImageStatus",
@@ -22,11 +28,17 @@ __all__ = [
     "PictureCount",
     "Result",
     "Role",
+    "SavedFilter",
     "Setting",
     "Tag",
     "TagCount",
     "TagSource",
+    "TrashedImage",
     "User",
+    "Verdict",
+    "Video",
+    "VideoFrame",
+    "VideoStatus",
     "Worker",
     "fold",
     "new_session_key",

@@ -50,13 +50,18 @@ class Image(Model):
         UniqueConstraint("owner_id", "sha256"),
         Index(None, "owner_id", "id", unique=True),  # a gallery; and what ImageTag refers to
         Index("ix_images_not_done", "owner_id", "status", "id", **partial("status <> 'done'")),
+        Index(
+            "ix_images_to_review",
+            "owner_id", "uncertainty", "id",
+            **partial("reviewed_at IS NULL AND uncertainty IS NOT NULL"),
+        ),
         Index(None, "status", "created_at"),
         Index(None, "status", "queued_at"),
         Index(None, "status", "claimed_at"),
         Index(None, "created_at", "id"),
         Index(None, "bytes", "id"),
         Index(None, "folded", "id"),
-    )
+    )  # fmt: skip
 
     id: Mapped[pk]
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -86,6 +91,11 @@ class Image(Model):
     created_at: Mapped[created]
     queued_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=utcnow)  # last time
     detected_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
+    # What people make of the boxes; see Annotation.
+    version: Mapped[int] = mapped_column(default=1, server_default="1")  # grows with every change
+    last_change: Mapped[str | None] = mapped_column(String(36))  # UUID: a repeated one is known
+    reviewed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    uncertainty: Mapped[float | None]  # 0 to 1 of the present result; NULL: none yet
 
     # lazy="raise": a page that forgets to ask for a collection fails in a test instead of
     # sending one query for each picture.
@@ -174,6 +184,9 @@ class Detection(Model):
         CheckConstraint("score BETWEEN 0 AND 1", name="score_range"),
         CheckConstraint("x1 < x2 AND y1 < y2", name="box_order"),
         Index(None, "image_id", "model"),
+        Index(
+            "ix_detections_annotation_id", "annotation_id", **partial("annotation_id IS NOT NULL")
+        ),
     )
 
     id: Mapped[pk]
@@ -185,6 +198,10 @@ class Detection(Model):
     x2: Mapped[float]
     y2: Mapped[float]
     model: Mapped[str] = mapped_column(String(80))
+    # The person's word that stands for this box, which is not shown any more; NULL: none.
+    annotation_id: Mapped[int | None] = mapped_column(
+        ForeignKey("annotations.id", ondelete="SET NULL")
+    )
     # COCO RLE at the picture's size, see vision.masks: some kilobytes, read where it is drawn.
     mask: Mapped[str | None] = mapped_column(Text, deferred=True, deferred_raiseload=True)
 

@@ -17,6 +17,8 @@ from apps.models import (
     ImageStatus,
     ImageTag,
     PictureCount,
+    TrashedImage,
+    Video,
 )
 
 NO_PICTURE = N_("There is no such picture.")
@@ -30,7 +32,7 @@ class Totals:
     """What one account has."""
 
     pictures: int
-    bytes: int  # of the originals
+    bytes: int  # of the originals, those in the trash too, and of clips
     waiting: int  # pictures that are queued or running
 
 
@@ -100,17 +102,26 @@ def is_waiting() -> ColumnElement[bool]:
 
 # Asked with each upload and each look at the gallery, so they are put together only once.
 _OWNER = bindparam("owner_id", type_=Integer)
-_BYTES = select(func.coalesce(func.sum(PictureCount.bytes), 0)).where(
-    PictureCount.owner_id == _OWNER
+
+
+def _sum(owner_id: Any, size: Any) -> Any:
+    total = select(func.coalesce(func.sum(size), 0)).where(owner_id == _OWNER)
+    return total.scalar_subquery()
+
+
+_BYTES = select(
+    _sum(PictureCount.owner_id, PictureCount.bytes)
+    + _sum(TrashedImage.owner_id, TrashedImage.bytes)
+    + _sum(Video.owner_id, Video.bytes)
 )
 _TOTALS = _BYTES.add_columns(
-    func.coalesce(func.sum(PictureCount.pictures), 0),
+    _sum(PictureCount.owner_id, PictureCount.pictures),
     select(func.count(Image.id)).where(Image.owner_id == _OWNER, is_waiting()).scalar_subquery(),
 )
 
 
 def bytes_of(session: scoped_session[Session], owner_id: int) -> int:
-    """Bytes of the originals of an account, from the counts that the database keeps."""
+    """Bytes of all that an account keeps: originals, those in its trash too, and clips."""
     return int(session.scalar(_BYTES, {"owner_id": owner_id}) or 0)
 
 

@@ -7,12 +7,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from tests.conftest import picture_bytes
-from tests.test_browser import ARGUMENTS, CHROMIUM
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="install Debian's package chromium"),
-]
+from tests.test_browser import ARGUMENTS, CHROMIUM, pytestmark  # noqa: F401 (marks this too)
 
 
 @pytest.fixture

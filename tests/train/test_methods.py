@@ -145,7 +145,7 @@ def test_the_best_checkpoint_is_kept_and_not_the_last(tmp_path):
     recipe = replace(RECIPE, epochs=5)
     module, result = run(tmp_path, recipe, module=scripted(recipe))
     assert result.score == 1.0
-    assert float(module.network[0].bias) == 2.0  # as it was at the third validation
+    assert module.network[0].bias.item() == 2.0  # as it was at the third validation
     last = torch.load(result.last, weights_only=False)["state_dict"]["network.0.bias"]
     assert float(last) == 4.0
 
