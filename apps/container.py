@@ -11,7 +11,7 @@ from flask import Flask, current_app
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
-from apps.extensions import db, writing
+from apps.extensions import db, reading, writing
 from apps.jobs import Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
@@ -39,6 +39,7 @@ from apps.vision.cores import sleep_instead_of_spinning
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.fake_classifier import FakeClassifier
+from apps.vision.handover import Handover
 from apps.vision.types import Classifier, Engine
 from apps.vision.zoo.downloads import Downloads
 from apps.vision.zoo.own import OwnWeights
@@ -83,8 +84,10 @@ def init_app(app: Flask) -> None:
     engine = _engine(app, models)
     lost_after = timedelta(seconds=_seconds(app, "WORKER_LOST_SECONDS"))
     workers = WorkerService(session, lost_after, lambda: engine.status().device)
+    # Where the same process detects; elsewhere nobody would come for them.
+    handover = Handover() if app.config["QUEUE"] == "thread" else Handover(limit=0)
     detections = DetectionService(
-        session, storage, engine, tags, models, workers, metrics.detection
+        session, storage, engine, tags, models, workers, metrics.detection, reading, handover
     )
     queue = _queue(app, detections)
     limits = Limits(
@@ -99,7 +102,7 @@ def init_app(app: Flask) -> None:
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=images,
-        uploads=UploadService(session, storage, queue, limits, metrics.upload, writing),
+        uploads=UploadService(session, storage, queue, limits, metrics.upload, writing, handover),
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),

@@ -139,6 +139,17 @@ def only_reading() -> None:
     g.reading = True
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """The same promise for the transactions that begin in this block."""
+    before = g.get("reading", False)
+    g.reading = True
+    try:
+        yield
+    finally:
+        g.reading = before
+
+
 def begin_writing() -> None:
     """End the present transaction; the next one of this request may write (see SLOW_FORMS)."""
     db.session.commit()

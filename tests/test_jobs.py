@@ -1,3 +1,4 @@
+import io
 import os
 import threading
 from collections.abc import Collection
@@ -16,6 +17,9 @@ from apps.jobs.thread import ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
 from apps.services.detections import MAX_ATTEMPTS
 from apps.services.workers import STUCK_AFTER, _birth, worker_name
+from apps.vision.decode import decode
+from apps.vision.handover import Handover
+from tests.conftest import picture_bytes
 
 PATIENCE = 20  # seconds a test waits for an event that comes at once, unless something is broken
 
@@ -45,6 +49,31 @@ def break_engine(app, error: Exception) -> list[int]:
 
 
 # -- one row -------------------------------------------------------------------------------
+
+
+def test_a_detector_in_the_same_process_takes_what_the_upload_has_unpacked(app, ann, upload):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.QUEUED)
+    handover = Handover()
+    with app.app_context():
+        key = db.session.get_one(Image, image_id).original_key
+        with services(app).storage.open(key) as file:
+            handover.put(key, decode(file.read()))
+        services(app).storage.delete(key)
+        replace(services(app).detections, handover=handover).run(image_id)
+        assert handover.take(key) is None
+    assert state(app, image_id).status is ImageStatus.DONE
+
+
+def test_an_upload_hands_over_what_it_has_unpacked(app, make_user):
+    handover = Handover()
+    owner_id = make_user()
+    with app.app_context():
+        uploads = replace(services(app).uploads, handover=handover)
+        image = uploads.upload(owner_id, "cat.png", io.BytesIO(picture_bytes(format="PNG")))
+        decoded = handover.take(image.original_key)
+        assert decoded is not None
+        assert decoded.size == (image.width, image.height)
 
 
 def test_a_detection_that_fails_is_tried_three_times_and_then_fails_for_good(app, ann, upload):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select, update
@@ -16,7 +17,8 @@ from apps.services.results import store_result
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
-from apps.vision.decode import decode
+from apps.vision.decode import Decoded, decode
+from apps.vision.handover import Handover
 from apps.vision.prepare import DETAIL_SIDE
 from apps.vision.types import Detections, Engine
 
@@ -54,6 +56,8 @@ class DetectionService:
     models: ModelService
     workers: WorkerService
     observe: Observer = _unobserved
+    reading: Callable[[], AbstractContextManager[object]] = nullcontext  # around what only reads
+    handover: Handover = field(default_factory=lambda: Handover(limit=0))
     busy: list[int] = field(default_factory=list)  # what threads of this process run just now
 
     def run(self, image_id: int) -> None:
@@ -130,8 +134,9 @@ class DetectionService:
             .order_by(Image.created_at, Image.id)
             .limit(limit)
         )
-        found = self.session.scalars(query).all()
-        self.session.commit()
+        with self.reading():
+            found = self.session.scalars(query).all()
+            self.session.commit()
         return list(found)
 
     def waiting(self) -> int:
@@ -199,16 +204,19 @@ class DetectionService:
         return Claim(image_id, row.attempts, key, row.wanted_model or default)
 
     def _detect(self, claim: Claim) -> Detections:
+        decoded = self.handover.take(claim.storage_key) or self._read(claim.storage_key)
+        return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
+
+    def _read(self, storage_key: str) -> Decoded:
         try:
-            with self.storage.open(claim.storage_key) as file:
+            with self.storage.open(storage_key) as file:
                 data = file.read()
         except FileNotFoundError as error:
             raise DetectionError(LOST) from error
         except OSError:
             self._wait_for_storage()
             raise  # the storage is there: this one file cannot be read
-        decoded = decode(data, side=DETAIL_SIDE)
-        return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
+        return decode(data, side=DETAIL_SIDE)
 
     def _wait_for_storage(self) -> None:
         """Raise TryLater if no file at all can be reached."""

@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from sqlalchemy import select
@@ -25,6 +25,7 @@ from apps.vision.decode import (
     derivatives,
     safe_title,
 )
+from apps.vision.handover import Handover
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class UploadService:
     limits: Limits
     observe: Observer = _unobserved
     writing: Callable[[], AbstractContextManager[object]] = nullcontext  # around what writes
+    handover: Handover = field(default_factory=lambda: Handover(limit=0))
 
     def upload_many(
         self, owner_id: int, files: Iterable[tuple[str | None, BinaryIO]]
@@ -152,10 +154,12 @@ class UploadService:
         try:
             for key, content in zip(keys, (data, display, thumbnail), strict=True):
                 self.storage.put(key, content)
+            self.handover.put(image.original_key, decoded)
             with self.writing():
                 self._insert(image)
         except BaseException as error:
             self.session.rollback()
+            self.handover.take(image.original_key)
             self.storage.delete(*keys)
             if isinstance(error, IntegrityError):  # the same file twice, at the same moment
                 raise _duplicate() from error

@@ -126,12 +126,19 @@ class History(Callback):
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.validated = False  # in this epoch
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
-        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        for name, value in sorted(trainer.callback_metrics.items()):
+            if self.validated or not name.startswith("val_"):  # else of an earlier epoch
+                row[name] = float(value)
+        self.validated = False
         rows = [old for old in runs.read_metrics(self.out) if old["epoch"] < row["epoch"]]
         runs.write_metrics(self.out, [*rows, row])
