@@ -108,6 +108,8 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_if_that_was_not_validated
     run, _card = train_detector(recipe, data, tmp_path)
     steps = [torch.load(path, weights_only=False)["global_step"] for path in (run.best, run.last)]
     assert steps == [4, 6]
+    measured = [row["epoch"] for row in runs.read_metrics(tmp_path) if "val_ap" in row]
+    assert measured == [1]  # an epoch without a validation repeats no older figure
 
 
 def test_weights_for_other_classes_can_be_begun_with(finished):

@@ -50,6 +50,8 @@ class ModelCard:
     ap50: float | None = None  # at IoU 0.50, 0..1; None: not published
     per_class: tuple[ClassScore, ...] = ()
     source: str = ""  # where the weights and their recipe are described
+    # Pictures a second / those of fasterrcnn_mobilenet_v3_large_320_fpn on the same CPU.
+    speed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def read_card(name: str, folder: Path = EMBEDDED) -> dict[str, Any]:
 
     Keys: architecture, file, sha256, size (bytes), parameters, labels, seen (width and height, or
     nothing), ap and ap50 (0..1, on the test part), per_class ({label: {ap, ap50, boxes}}), split
-    ({part: pictures}), recipe, trained.
+    ({part: pictures}), recipe, trained; speed, which benchmarks.speed measures.
     """
     try:
         card: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -145,6 +147,7 @@ def _trained(
                 for label, score in card["per_class"].items()
             ),
             parameters=card["parameters"],
+            speed=card.get("speed"),
             **texts,
         ),
     )
