@@ -510,7 +510,7 @@ def test_the_model_card_is_shown(app):
     name = BLOOD_CELLS.name
     assert name in client.get("/models").text
     text = client.get(f"/models/{name}").text
-    assert "0.882" in text
+    assert "0.903" in text
     assert "not made for diagnosis" in text
     assert client.get("/models/nonsense").status_code == 404
     missing = client.get("/models/ssd300_vgg16.coco_v1").text

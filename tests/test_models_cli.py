@@ -80,7 +80,7 @@ def test_list_shows_every_model_and_which_is_in_use(flask):
     lines = flask("models", "list").output.splitlines()
     assert len(lines) == len(detectors()) + len(classifiers())
     assert f"{CLASSIFIER}\taccuracy 0.698\t49.7 MB\tmissing" in lines
-    assert lines[0].split("\t") == [BLOOD_CELLS.name, "AP 0.562", "14 MB", "ready", "in use"]
+    assert lines[0].split("\t") == [BLOOD_CELLS.name, "AP 0.579", "14 MB", "ready", "in use"]
     assert [line for line in lines if line.endswith("in use")] == lines[:1]
     assert f"{NAME}\tAP 0.213\t13 MB\tmissing" in lines
 
