@@ -28,6 +28,7 @@ from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
+from apps.services.reviews import ReviewService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.uploads import Limits, UploadService
@@ -65,6 +66,7 @@ class Container:
     detections: DetectionService
     results: ResultService
     annotations: AnnotationService
+    reviews: ReviewService
     classifications: ClassificationService
     requests: DetectionRequests
     tags: TagService
@@ -106,6 +108,7 @@ def init_app(app: Flask) -> None:
         detections=detections,
         results=ResultService(session, tags),
         annotations=AnnotationService(session, tags),
+        reviews=ReviewService(session),
         classifications=ClassificationService(
             session, images, _classifier(app, models, queue), models.store, models.downloads, limits
         ),
