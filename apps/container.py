@@ -20,6 +20,7 @@ from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.annotations import AnnotationService
 from apps.services.blob_copy import BlobCopy
+from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
@@ -66,6 +67,7 @@ class Container:
     detections: DetectionService
     results: ResultService
     annotations: AnnotationService
+    boxes: BoxService
     reviews: ReviewService
     classifications: ClassificationService
     requests: DetectionRequests
@@ -108,6 +110,7 @@ def init_app(app: Flask) -> None:
         detections=detections,
         results=ResultService(session, tags),
         annotations=AnnotationService(session, tags),
+        boxes=BoxService(session),
         reviews=ReviewService(session),
         classifications=ClassificationService(
             session, images, _classifier(app, models, queue), models.store, models.downloads, limits

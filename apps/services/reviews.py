@@ -86,10 +86,11 @@ class ReviewService:
             place = self.session.scalar(mine)
         if place is not None:
             behind = tuple_(Image.uncertainty, Image.id) < tuple_(place, after)
-            following = self.session.scalar(ids.where(behind))
+            following: int | None = self.session.scalar(ids.where(behind))
             if following is not None:
                 return following
-        return self.session.scalar(ids)
+        first: int | None = self.session.scalar(ids)
+        return first
 
 
 def _waiting(owner_id: int, what: Any) -> Select[*tuple[Any, ...]]:
