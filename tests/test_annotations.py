@@ -560,7 +560,7 @@ def test_the_examples_of_reviewed_pictures_are_what_a_person_saw_in_them(app, an
         [example] = services(app).boxes.truth(ids)
         assert [box.label for box in example.boxes] == ["hat", "cat"]
         assert (example.width, example.height) == (64, 48)
-        assert example.boxes[0].corners == (1, 2, 11, 12)
+        assert list(example.boxes[0].corners) == [1, 2, 11, 12]
         effective = services(app).boxes.effective(ids, 0.1)
         assert [box.label for box in effective[ids[1]]] == ["hat", "dog", "cat", "bird"]
 
