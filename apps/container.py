@@ -18,7 +18,9 @@ from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
+from apps.services.annotations import AnnotationService
 from apps.services.blob_copy import BlobCopy
+from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
@@ -27,6 +29,7 @@ from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
+from apps.services.reviews import ReviewService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.uploads import Limits, UploadService
@@ -64,6 +67,9 @@ class Container:
     image_admin: ImageAdminService
     detections: DetectionService
     results: ResultService
+    annotations: AnnotationService
+    boxes: BoxService
+    reviews: ReviewService
     classifications: ClassificationService
     requests: DetectionRequests
     tags: TagService
@@ -106,6 +112,9 @@ def init_app(app: Flask) -> None:
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
+        annotations=AnnotationService(session, tags),
+        boxes=BoxService(session),
+        reviews=ReviewService(session),
         classifications=ClassificationService(
             session, images, _classifier(app, models, queue), models.store, models.downloads, limits
         ),
