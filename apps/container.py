@@ -18,6 +18,7 @@ from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.metrics import Metrics
 from apps.services.accounts import AccountService
+from apps.services.annotations import AnnotationService
 from apps.services.blob_copy import BlobCopy
 from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
@@ -63,6 +64,7 @@ class Container:
     image_admin: ImageAdminService
     detections: DetectionService
     results: ResultService
+    annotations: AnnotationService
     classifications: ClassificationService
     requests: DetectionRequests
     tags: TagService
@@ -103,6 +105,7 @@ def init_app(app: Flask) -> None:
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
+        annotations=AnnotationService(session, tags),
         classifications=ClassificationService(
             session, images, _classifier(app, models, queue), models.store, models.downloads, limits
         ),

@@ -11,6 +11,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
     |  |- InvalidWeights     a file that no network can be loaded from
+    |- TooLarge              413
     |- UnsupportedBody       415
     |- Unavailable           503: something outside does not answer
     |- Busy                  503: too much is waiting already
@@ -76,6 +77,11 @@ class InvalidWeights(InvalidInput):
     """What was given as weights can never be used, whatever is said about it."""
 
     code = "weights_file"
+
+
+class TooLarge(AppError):
+    status = 413
+    code = "too_large"
 
 
 class UnsupportedBody(AppError):

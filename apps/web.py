@@ -23,7 +23,9 @@ UPLOADS = frozenset(
     {"detector.upload", "crud.image_new"}
     | {"classifier.model", "classifier.answer", "classifier.predict"}
 )
-PROGRAMS = frozenset({"classifier.predict"})  # addresses that are for programs alone
+# Addresses that are for programs alone; some of them read JSON.
+PROGRAMS = frozenset({"classifier.predict", "detector.state", "detector.save_state"})
+JSON_BODIES = frozenset({"detector.save_state"})
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
 FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
 THEME_COOKIE = "sightbox_theme"
@@ -90,10 +92,10 @@ def limit_bodies(app: Flask) -> None:
 def _limit_body() -> None:
     """Only who is logged in may send much, and only where files are uploaded.
 
-    The session cookie is signed, so no query is needed for pictures. JSON is refused whole:
-    Flask-WTF would read it as a form, and forms expect texts.
+    The session cookie is signed, so no query is needed for pictures. JSON is refused where
+    forms are read: Flask-WTF would read it as one, and forms expect texts.
     """
-    if request.is_json:
+    if request.is_json and request.endpoint not in JSON_BODIES:
         raise UnsupportedBody(N_("Send this as a form (multipart/form-data), not as JSON."))
     config = current_app.config
     if request.endpoint == WEIGHTS_UPLOAD and _sent_by_admin():

@@ -1,5 +1,7 @@
 """The blueprint, and what several of its templates need."""
 
+from functools import lru_cache
+
 from flask import Blueprint
 
 from apps.container import services
@@ -19,4 +21,9 @@ def model_title(name: str) -> str:
 @bp.app_template_filter()
 def mask_path(mask: str, image: Image) -> str:
     """The outline of a mask, as the ``d`` of an SVG path in pixels of ``image``."""
-    return svg_path(outline(mask, (image.width, image.height)))
+    return _path(mask, (image.width, image.height))
+
+
+@lru_cache(512)  # the editor asks again with every change that it saves
+def _path(mask: str, size: tuple[int, int]) -> str:
+    return svg_path(outline(mask, size))

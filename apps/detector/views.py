@@ -18,7 +18,7 @@ from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
-from apps.detector import compare, selection
+from apps.detector import compare, editor, selection
 from apps.detector.blueprint import bp
 from apps.detector.forms import PlainForm, TagForm, UploadForm
 from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
@@ -32,7 +32,7 @@ from apps.vision.types import Box
 from apps.web import paginate_pictures, row_ids, wants_json
 
 MAX_SEARCH = 100  # characters
-__all__ = ["bp", "compare", "selection"]  # importing the two registers their pages
+__all__ = ["bp", "compare", "editor", "selection"]  # importing them registers their pages
 
 
 # -- gallery -------------------------------------------------------------------------------

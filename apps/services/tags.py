@@ -39,14 +39,24 @@ def clean_name(text: str) -> str:
     Raises:
         InvalidInput: empty, too long, or with control characters.
     """
-    name = _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    name = one_line(text)
     if not name:
         raise InvalidInput(N_("Write a tag first."))
     if len(name) > MAX_TAG_LENGTH:
         raise InvalidInput(N_("A tag has at most %(limit)s characters."), limit=MAX_TAG_LENGTH)
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):
+    if has_controls(name):
         raise InvalidInput(N_("A tag cannot hold control characters."))
     return name
+
+
+def one_line(text: str) -> str:
+    """``text`` as NFC, with single spaces between its words and none around them."""
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+
+
+def has_controls(text: str) -> bool:
+    """Whether characters are in it that nobody sees, or that no database takes."""
+    return any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in text)
 
 
 @dataclass(frozen=True)

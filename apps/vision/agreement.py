@@ -61,6 +61,34 @@ def ious(left: Sequence[Box], right: Sequence[Box]) -> NDArray[np.float64]:
     return found
 
 
+def claims(
+    boxes: Sequence[Box], words: Sequence[Sequence[Box]], least: float = SAME
+) -> list[int | None]:
+    """For each box the word that speaks of the same object; None where there is none.
+
+    Unlike ``match``, one word may claim several boxes: what a person has decided does not come
+    back because a model found it twice.
+
+    Args:
+        words: for each word the boxes that stand for it; their scores mean nothing. It claims a
+            box with the label of one of them, in any case, and an overlap of at least ``least``.
+            Where several words do, the one that overlaps most.
+    """
+    owners = [place for place, word in enumerate(words) for _ in word]
+    standing = [box for word in words for box in word]
+    if not boxes or not standing:
+        return [None] * len(boxes)
+    names = np.array([box.label.casefold() for box in standing])
+    same = np.array([box.label.casefold() for box in boxes])[:, None] == names
+    overlap = np.where(same, ious(boxes, standing), 0.0)
+    best = overlap.argmax(axis=1)
+    claimed = overlap[np.arange(len(boxes)), best] >= least
+    return [
+        owners[place] if yes else None
+        for place, yes in zip(best.tolist(), claimed.tolist(), strict=True)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One object in two results; a side that has no box of it is None."""
