@@ -20,6 +20,7 @@ from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.annotations import AnnotationService
 from apps.services.blob_copy import BlobCopy
+from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
@@ -28,6 +29,7 @@ from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
+from apps.services.reviews import ReviewService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.uploads import Limits, UploadService
@@ -65,6 +67,8 @@ class Container:
     detections: DetectionService
     results: ResultService
     annotations: AnnotationService
+    boxes: BoxService
+    reviews: ReviewService
     classifications: ClassificationService
     requests: DetectionRequests
     tags: TagService
@@ -106,6 +110,8 @@ def init_app(app: Flask) -> None:
         detections=detections,
         results=ResultService(session, tags),
         annotations=AnnotationService(session, tags),
+        boxes=BoxService(session),
+        reviews=ReviewService(session),
         classifications=ClassificationService(
             session, images, _classifier(app, models, queue), models.store, models.downloads, limits
         ),

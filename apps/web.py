@@ -24,7 +24,9 @@ UPLOADS = frozenset(
     | {"classifier.model", "classifier.answer", "classifier.predict"}
 )
 # Addresses that are for programs alone; some of them read JSON.
-PROGRAMS = frozenset({"classifier.predict", "detector.state", "detector.save_state"})
+PROGRAMS = frozenset(
+    {"classifier.predict", "detector.state", "detector.save_state", "detector.review_next"}
+)
 JSON_BODIES = frozenset({"detector.save_state"})
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
 FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights

@@ -9,9 +9,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from apps.container import services
 from apps.detector.blueprint import bp, mask_path
+from apps.detector.results import annotation_json
 from apps.extensions import writing
 from apps.i18n import error_text
-from apps.models import Annotation, Detection, Image
+from apps.models import Detection, Image
 from apps.services.annotations import Outdated, State
 from apps.services.changes import read_change, too_large
 
@@ -90,26 +91,4 @@ def _detection_json(box: Detection, image: Image, refs: dict[int, str]) -> dict[
         "box": [box.x1, box.y1, box.x2, box.y2],
         "annotation": refs.get(box.annotation_id) if box.annotation_id is not None else None,
         "mask": mask_path(box.mask, image) if box.mask is not None else None,
-    }
-
-
-def annotation_json(word: Annotation, author: str | None) -> dict[str, Any]:
-    """A person's word on one box, and what the model had found there."""
-    found = None
-    if word.found_model is not None:
-        corners = [word.found_x1, word.found_y1, word.found_x2, word.found_y2]
-        found = {
-            "model": word.found_model,
-            "label": word.found_label,
-            "score": word.found_score,
-            "box": corners,
-        }
-    return {
-        "ref": word.ref,
-        "verdict": word.verdict.value,
-        "label": word.label,
-        "box": [word.x1, word.y1, word.x2, word.y2],
-        "found": found,
-        "author": author,
-        "updated_at": word.updated_at.isoformat(),
     }

@@ -6,7 +6,8 @@ from typing import Any
 from flask import url_for
 
 from apps.i18n import error_text
-from apps.models import Detection, Image, Result
+from apps.models import Annotation, Detection, Image, Result
+from apps.services.annotations import Signed
 from apps.services.uploads import Outcome
 from apps.vision.masks import segmentation
 from apps.vision.types import Box
@@ -31,9 +32,18 @@ def boxes_of(detections: Iterable[Detection], threshold: float = 0.0) -> list[Bo
 
 
 def picture_json(
-    image: Image, result: Result | None, boxes: Iterable[Box], threshold: float
+    image: Image,
+    result: Result | None,
+    boxes: Iterable[Box],
+    threshold: float,
+    said: Iterable[Signed] = (),
 ) -> dict[str, Any]:
-    """One picture with the boxes of one result; corners in pixels of the upright picture."""
+    """One picture with boxes; corners in pixels of the upright picture.
+
+    Args:
+        result: what the model's boxes among ``boxes`` are of.
+        said: what people say about boxes, rejected ones too.
+    """
     return {
         "id": image.id,
         "file": image.title,
@@ -46,15 +56,21 @@ def picture_json(
         "detected_at": result.detected_at.isoformat() if result else None,
         "threshold": threshold,
         "tags": [link.tag.name for link in image.tag_links if link.source != "removed"],
+        "reviewed": image.reviewed_at is not None,
         "boxes": [_box_json(box, (image.width, image.height)) for box in boxes],
+        "annotations": [annotation_json(word, author) for word, author in said],
     }
 
 
 def _box_json(box: Box, size: tuple[int, int]) -> dict[str, Any]:
-    """One box; of a model with masks also its mask, as COCO writes it."""
+    """One box; of a model with masks also its mask, as COCO writes it.
+
+    A person's has no score: it is certain.
+    """
     found: dict[str, Any] = {
         "label": box.label,
-        "score": round(box.score, 4),
+        "score": None if box.by_person else round(box.score, 4),
+        "by_person": box.by_person,
         "x1": round(box.x1, 2),
         "y1": round(box.y1, 2),
         "x2": round(box.x2, 2),
@@ -63,6 +79,28 @@ def _box_json(box: Box, size: tuple[int, int]) -> dict[str, Any]:
     if box.mask is not None:
         found["segmentation"] = segmentation(box.mask, size)
     return found
+
+
+def annotation_json(word: Annotation, author: str | None) -> dict[str, Any]:
+    """A person's word on one box, and what the model had found there."""
+    found = None
+    if word.found_model is not None:
+        corners = [word.found_x1, word.found_y1, word.found_x2, word.found_y2]
+        found = {
+            "model": word.found_model,
+            "label": word.found_label,
+            "score": word.found_score,
+            "box": corners,
+        }
+    return {
+        "ref": word.ref,
+        "verdict": word.verdict.value,
+        "label": word.label,
+        "box": [word.x1, word.y1, word.x2, word.y2],
+        "found": found,
+        "author": author,
+        "updated_at": word.updated_at.isoformat(),
+    }
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

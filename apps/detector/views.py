@@ -18,7 +18,7 @@ from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
-from apps.detector import compare, editor, picture, selection
+from apps.detector import compare, editor, picture, review, selection
 from apps.detector.blueprint import bp
 from apps.detector.forms import PlainForm, TagForm, UploadForm
 from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
@@ -32,13 +32,8 @@ from apps.vision.types import Box
 from apps.web import paginate_pictures, row_ids, wants_json
 
 MAX_SEARCH = 100  # characters
-__all__ = [
-    "bp",
-    "compare",
-    "editor",
-    "picture",
-    "selection",
-]  # importing them registers their pages
+# Importing these registers their pages.
+__all__ = ["bp", "compare", "editor", "picture", "review", "selection"]
 
 
 # -- gallery -------------------------------------------------------------------------------
@@ -200,7 +195,7 @@ def file(filename: str) -> ResponseReturnValue:
 @bp.get("/images/<int:image_id>/annotated")
 @login_required
 def annotated(image_id: int) -> ResponseReturnValue:
-    """The picture with the boxes at and above the threshold drawn in, as JPEG."""
+    """The picture with its effective boxes at the threshold drawn in, as JPEG."""
     image = services().images.get_owned(current_user.id, image_id)
     threshold = threshold_of(request.args, current_user.threshold)
     _, found = _asked_result(image, threshold)  # before the next line, which ends the transaction
@@ -211,24 +206,25 @@ def annotated(image_id: int) -> ResponseReturnValue:
 @bp.get("/images/<int:image_id>/boxes.json")
 @login_required
 def boxes(image_id: int) -> ResponseReturnValue:
-    """Every box of a result as JSON; ``?threshold=0.5`` keeps those at and above it."""
+    """The effective boxes as JSON; ``?threshold=0.5`` keeps a model's at and above it."""
     image = services().images.get_owned(current_user.id, image_id)
     threshold = threshold_of(request.args, 0.0)
-    found = picture_json(image, *_asked_result(image, threshold), threshold)
+    said = services().annotations.said(image_id)
+    found = picture_json(image, *_asked_result(image, threshold), threshold, said)
     return _download(image, current_app.json.dumps(found, indent=2).encode(), "json")
 
 
 def _asked_result(image: Image, threshold: float) -> tuple[Result | None, list[Box]]:
-    """The result of ``?model=``, by default the present one, and its boxes.
+    """The present result and the effective boxes; with ``?model=`` what that one found alone.
 
     Raises:
         NotFound: that model has not looked at the picture.
     """
-    model = request.args.get("model") or image.model
-    if model is None:
-        return None, []
-    result = services().results.find(image.id, model)
-    return result, boxes_of(services().results.boxes(image.id, model), threshold)
+    if model := request.args.get("model"):
+        result = services().results.find(image.id, model)
+        return result, boxes_of(services().results.boxes(image.id, model), threshold)
+    present = services().results.find(image.id, image.model) if image.model else None
+    return present, services().boxes.effective([image.id], threshold)[image.id]
 
 
 def _download(image: Image, data: bytes, extension: str) -> Response:

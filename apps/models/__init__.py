@@ -1,10 +1,10 @@
 """Facts kept in the database."""
 
 from apps.models import triggers  # what create_all makes beside the tables
-from apps.models.annotation import MAX_LABEL_LENGTH, Annotation, Verdict
+from apps.models.annotation import MAX_LABEL_LENGTH, STANDS, Annotation, Verdict
 from apps.models.counts import PictureCount, TagCount
 from apps.models.filter import SavedFilter
-from apps.models.image import NOT_DONE, SETTLED, Detection, Image, ImageStatus, Result
+from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
 from apps.models.trash import TrashedImage
@@ -19,6 +19,8 @@ __all__ = [
     "MAX_TAG_LENGTH",
     "NOT_DONE",
     "SETTLED",
+    "STANDS",
+    "UNSAID",
     "VISIBLE",
     "Annotation",
     "Detection",

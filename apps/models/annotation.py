@@ -57,3 +57,6 @@ class Annotation(Model):
     found_y2: Mapped[float | None]
     created_at: Mapped[created]
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utcnow, onupdate=utcnow)
+
+
+STANDS = Annotation.verdict != Verdict.REJECTED  # a box that is there, whatever a model thinks

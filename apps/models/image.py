@@ -209,3 +209,6 @@ class Detection(Model):
     def area(self) -> float:
         """Square pixels."""
         return (self.x2 - self.x1) * (self.y2 - self.y1)
+
+
+UNSAID = Detection.annotation_id.is_(None)  # a model's box that no person has spoken about

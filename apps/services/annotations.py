@@ -23,6 +23,9 @@ FOUND_STAYS = N_("A box that a model found can be accepted, changed or rejected,
 NOTHING_FOUND = N_("No model found this box, so it can only be drawn. Name the model's box.")
 
 
+Signed = tuple[Annotation, str | None]  # with the name of its author, if there is one still
+
+
 class Outdated(Conflict):
     """The picture has changed since the version that a change was made for."""
 
@@ -41,7 +44,7 @@ class State:
 
     image: Image  # with its tag links
     detections: Sequence[Detection]  # of the present model, with masks, best first
-    annotations: Sequence[tuple[Annotation, str | None]]  # with the author's name, oldest first
+    annotations: Sequence[Signed]  # oldest first
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,17 @@ class AnnotationService:
             .order_by(Detection.score.desc(), Detection.id)
             .options(undefer(Detection.mask))
         )
-        words = (
+        return State(image, self.session.scalars(boxes).all(), self.said(image_id))
+
+    def said(self, image_id: int) -> list[Signed]:
+        """Every word about the picture with its author's name, oldest first."""
+        query = (
             select(Annotation, User.username)
             .outerjoin(User, User.id == Annotation.author_id)
             .where(Annotation.image_id == image_id)
             .order_by(Annotation.id)
         )
-        return State(
-            image,
-            self.session.scalars(boxes).all(),
-            [(row[0], row[1]) for row in self.session.execute(words)],
-        )
+        return [(row[0], row[1]) for row in self.session.execute(query)]
 
     def save(self, owner_id: int, image_id: int, change: Change) -> bool:
         """Make the person's layer what ``change`` says; False if this very change was kept before.

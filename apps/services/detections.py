@@ -12,7 +12,7 @@ from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
 from apps.jobs import TryLater
 from apps.models import Image, ImageStatus, utcnow
 from apps.services.models import ModelService
-from apps.services.results import store_result
+from apps.services.results import shown_now, store_result
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
@@ -226,6 +226,7 @@ class DetectionService:
             model=found.model,
             duration_ms=duration_ms,
             detected_at=now,
+            **shown_now(box.score for box in found.boxes),
         ):
             return False
         store_result(self.session, claim.image_id, found, now, duration_ms)

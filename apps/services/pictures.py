@@ -12,12 +12,14 @@ from apps.errors import N_, NotFound
 from apps.models import (
     NOT_DONE,
     VISIBLE,
+    Annotation,
     Detection,
     Image,
     ImageStatus,
     ImageTag,
     PictureCount,
     TrashedImage,
+    Verdict,
     Video,
 )
 
@@ -41,7 +43,7 @@ class Holdings:
     """What some pictures are and bring with them: what is lost when they go."""
 
     images: int
-    boxes: int
+    boxes: int  # of every model, and those that people drew
     tags: int
     bytes: int
 
@@ -156,9 +158,13 @@ def holdings_of(session: scoped_session[Session], which: ColumnElement[bool]) ->
     images, size = session.execute(
         select(func.count(), func.coalesce(func.sum(Image.bytes), 0)).where(which)
     ).one()
-    boxes = select(func.count()).where(Detection.image_id.in_(ids))
+    found = select(func.count()).where(Detection.image_id.in_(ids))
+    drawn = select(func.count()).where(
+        Annotation.image_id.in_(ids), Annotation.verdict == Verdict.DRAWN
+    )
+    boxes = (session.scalar(found) or 0) + (session.scalar(drawn) or 0)
     tags = select(func.count()).where(ImageTag.image_id.in_(ids), VISIBLE)
-    return Holdings(images, session.scalar(boxes) or 0, session.scalar(tags) or 0, int(size))
+    return Holdings(images, boxes, session.scalar(tags) or 0, int(size))
 
 
 def require_picture(

@@ -1,17 +1,20 @@
 """What each model said about a picture: kept side by side, one of them the present one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session, scoped_session, undefer
 
 from apps.errors import N_, Conflict, NotFound
-from apps.models import SETTLED, Detection, Image, ImageStatus, Result
+from apps.models import SETTLED, UNSAID, Detection, Image, ImageStatus, Result
 from apps.services.pictures import require_picture
 from apps.services.tags import TagService
+from apps.services.words import claim_boxes
 from apps.vision.types import Detections
+from apps.vision.uncertainty import uncertainty
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class ResultService:
     def use(self, image_id: int, owner_id: int, model: str) -> None:
         """Make the kept result of ``model`` the present one; tags follow, nothing is detected.
 
+        What people have said since then stands for its boxes too.
+
         Raises:
             NotFound: no such picture of this owner, or no such result.
             Conflict: the picture waits or is being looked at, which will change its result.
@@ -73,13 +78,42 @@ class ResultService:
                 model=model,
                 detected_at=result.detected_at,
                 duration_ms=result.duration_ms,
+                version=Image.version + 1,
             )
             .returning(Image.id)
         )
         if changed is None:
             raise Conflict(N_("This picture is being looked at already."))
+        claim_boxes(self.session, image_id, model)
+        weigh(self.session, image_id, model)
         self.tags.follow_result(image_id)
         self.session.commit()
+
+
+def shown_now(scores: Iterable[float]) -> dict[str, Any]:
+    """What changes in the row of a picture that gets a new present result, beside that result.
+
+    Args:
+        scores: of the boxes.
+    """
+    return {"version": Image.version + 1, "uncertainty": uncertainty(scores)}
+
+
+def weigh(session: scoped_session[Session], image_id: int, model: str) -> None:
+    """Set how unsure ``model``, the present one, is of what nobody has decided. No commit."""
+    scores = session.scalars(
+        select(Detection.score).where(
+            Detection.image_id == image_id,
+            Detection.model == model,
+            UNSAID,
+        )
+    )
+    session.execute(
+        update(Image)
+        .where(Image.id == image_id)
+        .values(uncertainty=uncertainty(scores))
+        .execution_options(synchronize_session=False)
+    )
 
 
 def store_result(
@@ -91,7 +125,8 @@ def store_result(
 ) -> None:
     """Replace what the same model said before; the results of other models stay.
 
-    Does not commit: it is a part of recording a detection.
+    Boxes that a person has spoken about come back as such. Does not commit: it is a part of
+    recording a detection, after the picture's row has got ``shown_now``.
     """
     session.execute(
         delete(Detection).where(Detection.image_id == image_id, Detection.model == found.model)
@@ -112,6 +147,8 @@ def store_result(
     ]
     if rows:
         session.execute(insert(Detection), rows)
+        if claim_boxes(session, image_id, found.model):
+            weigh(session, image_id, found.model)
     session.merge(
         Result(
             image_id=image_id,

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, case, delete, exists, func, insert, literal, select, update
+from sqlalchemy import Select, case, delete, exists, func, insert, literal, select, union, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased, scoped_session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import (
     MAX_TAG_LENGTH,
+    STANDS,
+    UNSAID,
+    Annotation,
     Detection,
     Image,
     ImageTag,
@@ -131,19 +134,20 @@ class TagService:
             self.session.execute(insert(ImageTag).values(new))
 
     def follow_result(self, image_id: int) -> None:
-        """Make the model's tags of one picture those of its present result.
+        """Make the model's tags of one picture those of its effective boxes.
 
-        They are the labels at and above its owner's threshold. Does not commit.
+        They are the labels of its present result at and above its owner's threshold, except for
+        boxes that a person has spoken about: there it is the person's word. Does not commit.
         """
-        labels = self.session.scalars(
+        found = (
             select(Detection.label)
             .select_from(Image)
             .join(Image.detections)
             .join(Image.owner)
-            .where(Image.id == image_id, Detection.score >= User.threshold)
-            .distinct()
+            .where(Image.id == image_id, UNSAID, Detection.score >= User.threshold)
         )
-        self.set_model_tags(image_id, labels)
+        said = select(Annotation.label).where(Annotation.image_id == image_id, STANDS)
+        self.set_model_tags(image_id, self.session.scalars(union(found, said)))
 
     def retag(self, owner_id: int, threshold: float) -> None:
         """Make the model's tags of every picture of an owner follow a new threshold.
@@ -152,8 +156,14 @@ class TagService:
         """
         mine = select(Image.id).where(Image.owner_id == owner_id)
         found = select(Detection).select_from(Image).join(Image.detections)
-        found = found.where(Image.owner_id == owner_id)
-        labels = self.session.scalars(found.with_only_columns(Detection.label).distinct())
+        found = found.where(Image.owner_id == owner_id, UNSAID)
+        said = select(Annotation).join(Image, Image.id == Annotation.image_id)
+        said = said.where(Image.owner_id == owner_id, STANDS)
+        labels = self.session.scalars(
+            union(
+                found.with_only_columns(Detection.label), said.with_only_columns(Annotation.label)
+            )
+        )
         tag_of = {label: self.ensure(label).id for label in labels}
         self.session.execute(
             delete(ImageTag)
@@ -161,13 +171,12 @@ class TagService:
             .execution_options(synchronize_session=False)
         )
         if tag_of:
-            tag_id = case(tag_of, value=Detection.label)
-            kept = exists().where(ImageTag.image_id == Image.id, ImageTag.tag_id == tag_id)
-            sure = found.where(Detection.score >= threshold, ~kept).with_only_columns(
-                Image.owner_id, Image.id, tag_id, literal(TagSource.MODEL.value)
+            sure = found.where(Detection.score >= threshold)
+            new = union(
+                _tagged(sure, Detection.label, tag_of), _tagged(said, Annotation.label, tag_of)
             )
             names = ["owner_id", "image_id", "tag_id", "source"]
-            self.session.execute(insert(ImageTag).from_select(names, sure.distinct()))
+            self.session.execute(insert(ImageTag).from_select(names, new))
         self.session.commit()
 
     def counts(self, owner_id: int, limit: int = 30) -> list[TagUse]:
@@ -299,11 +308,23 @@ class TagService:
         return self.session.scalar(select(Tag).where(Tag.folded == fold(name)))
 
     def _found_by_model(self, image_id: int, name: str) -> bool:
-        labels = self.session.scalars(
+        """Whether the tag would come back by itself, from a box of the model or of a person."""
+        found = (
             select(Detection.label)
             .select_from(Image)
             .join(Image.detections)
             .where(Image.id == image_id)
-            .distinct()
         )
+        said = select(Annotation.label).where(Annotation.image_id == image_id, STANDS)
+        labels = self.session.scalars(union(found, said))
         return fold(name) in {fold(label) for label in labels}
+
+
+def _tagged(
+    boxes: Select[Any], label: InstrumentedAttribute[str], tag_of: dict[str, int]
+) -> Select[*tuple[Any, ...]]:
+    """Rows of ImageTag for ``boxes`` joined to their pictures, where there is no such row yet."""
+    tag_id = case(tag_of, value=label)
+    kept = exists().where(ImageTag.image_id == Image.id, ImageTag.tag_id == tag_id)
+    source = literal(TagSource.MODEL.value)
+    return boxes.where(~kept).with_only_columns(Image.owner_id, Image.id, tag_id, source)

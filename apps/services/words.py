@@ -5,7 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.models import Annotation, Detection
+from apps.models import UNSAID, Annotation, Detection
 from apps.vision.agreement import claims
 from apps.vision.types import Box
 
@@ -35,9 +35,7 @@ def claim_boxes(
     if not words:
         return False
     free = select(Detection.id, Detection.label, Detection.x1, Detection.y1, Detection.x2)
-    free = free.add_columns(Detection.y2).where(
-        Detection.image_id == image_id, Detection.annotation_id.is_(None)
-    )
+    free = free.add_columns(Detection.y2).where(Detection.image_id == image_id, UNSAID)
     rows = session.execute(free if model is None else free.where(Detection.model == model)).all()
     boxes = [Box(row.label, 1.0, row.x1, row.y1, row.x2, row.y2) for row in rows]
     claimed = [

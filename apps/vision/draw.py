@@ -59,7 +59,7 @@ def _write(
     size: tuple[int, int],
 ) -> None:
     """The label above the box, or inside it where the picture ends; never outside."""
-    text = f"{box.label} {100 * box.score:.0f}%"
+    text = box.label if box.by_person else f"{box.label} {100 * box.score:.0f}%"
     font, wide, tall = _fitting(pen, text, size)
     x = max(0, min(corners[0], size[0] - wide))
     above = corners[1] - tall

@@ -17,6 +17,7 @@ class Box:
     x2: float
     y2: float
     mask: str | None = field(default=None, repr=False)  # COCO RLE at the picture's size; see masks
+    by_person: bool = False  # somebody drew, changed or accepted it: its score means nothing
 
     def __post_init__(self) -> None:
         if not (self.x1 < self.x2 and self.y1 < self.y2):

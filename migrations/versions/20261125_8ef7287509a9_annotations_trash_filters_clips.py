@@ -14,6 +14,13 @@ depends_on = None
 
 SAID = "annotation_id IS NOT NULL"
 TO_REVIEW = "reviewed_at IS NULL AND uncertainty IS NOT NULL"
+# What apps/vision/uncertainty.py says of the boxes that are there: s / (1 + s), s at least 0.01.
+UNSURE = """
+UPDATE images SET uncertainty = 1.0 - 1.0 / (1.0 + (
+  SELECT coalesce(sum((1.0 - abs(2.0 * score - 1.0)) * (1.0 - abs(2.0 * score - 1.0))), 0.01)
+  FROM detections WHERE detections.image_id = images.id AND detections.model = images.model
+)) WHERE model IS NOT NULL
+"""
 
 
 def upgrade() -> None:
@@ -220,6 +227,7 @@ def upgrade() -> None:
     op.add_column("images", sa.Column("last_change", sa.String(length=36), nullable=True))
     op.add_column("images", sa.Column("reviewed_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("images", sa.Column("uncertainty", sa.Double(), nullable=True))
+    op.execute(UNSURE)  # so that the review inbox knows what was detected before
     op.create_index(
         "ix_images_to_review",
         "images",

@@ -111,6 +111,10 @@ function sharing(page) {
     },
     copyAnnotated: () => told(() => copyPicture(annotatedOf(viewport.image, size, shown(), (item) => page.textOf(item))), texts.copied),
     copyJson: () => told(() => copyText(jsonOf({ ...editor.picture.server, reviewed: editor.layer.reviewed }, config.title, shown())), texts.copied),
+    gallery: () => document.querySelector("[data-gallery]").click(),
+    tag: () => page.root.querySelector("#name").focus(),
+    again: () => page.root.querySelector("[data-again]").click(),
+    deletePicture: () => page.root.querySelector("[data-delete]").click(),
     saveAnnotated: () => page.root.querySelector("[data-save-annotated]").click(),
     saveJson: () => page.root.querySelector("[data-save-json]").click(),
     saveOriginal: () => page.root.querySelector("[data-save-original]").click(),
@@ -145,7 +149,8 @@ function keysOf(page, commands) {
     "ctrl+z": always("undo"), "ctrl+shift+z": always("redo"), "ctrl+y": always("redo"),
     "shift+enter": always("acceptAll"), x: withBox("reject"), r: withBox("reject"), delete: withBox("reject"), backspace: withBox("reject"),
     u: withBox("forget"), l: withBox("relabel"), c: withBox("duplicate"), w: always("reviewed"),
-    k: withBox("copyCrop"), "shift+k": withBox("saveCrop"), i: always("copyAnnotated"), "shift+i": always("saveAnnotated"), j: always("copyJson"), "shift+j": always("saveJson"), o: always("saveOriginal"),
+    k: withBox("copyCrop"), "shift+k": withBox("saveCrop"), i: always("copyAnnotated"), "shift+i": always("saveAnnotated"), j: always("copyJson"), "shift+j": always("saveJson"), "shift+o": always("saveOriginal"),
+    g: always("gallery"), "shift+t": always("tag"), "shift+d": always("again"), "shift+delete": always("deletePicture"),
     ",": () => filter.step("threshold", -1), ".": () => filter.step("threshold", 1), "<": () => filter.step("limit", -1), ">": () => filter.step("limit", 1),
     enter: () => {
       if (editor.drawing) return void page.drawInTheMiddle();

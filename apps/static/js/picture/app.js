@@ -45,7 +45,7 @@ export class PicturePage {
     this.filter = new Filter(root, texts, { threshold: Number(this.part("threshold").value), signal, onChange: () => this._filtered() });
     const hover = (key) => this.light(key);
     this.list = new List(this.part("box-list"), texts, { classify: this.config.classify, signal, on: { hover, choose: (key) => this.editor.choose(key) } });
-    this.details = new Details(this.part("details"), texts, this.size);
+    this.details = new Details(this.part("details"), this.part("quick"), texts, this.size);
     this.relabel = new Relabel(this.part("relabel"), { signal, on: { chosen: (label) => this._named(label), closed: () => this.stage.focus({ preventScroll: true }) } });
     const on = { hover, tap: (key) => this.editor.choose(key), drawn: (box) => this.drawn(box) };
     this.gestures = new Gestures({ stage: this.stage, viewport: this.viewport, boxes: this.boxes, editor: this.editor, on, signal });

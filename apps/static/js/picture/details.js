@@ -4,8 +4,9 @@ import { colorClass } from "./colors.js";
 import { area } from "./geometry.js";
 
 export class Details {
-  constructor(root, texts, [width, height]) {
-    Object.assign(this, { root, texts, whole: width * height });
+  // quick: the same buttons under the picture, for small screens.
+  constructor(root, quick, texts, [width, height]) {
+    Object.assign(this, { root, quick, texts, whole: width * height });
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-detail]")].map((part) => [part.dataset.detail, part]));
     this.number = new Intl.NumberFormat(document.documentElement.lang, { maximumFractionDigits: 1 });
   }
@@ -14,6 +15,7 @@ export class Details {
     this.root.classList.toggle("is-empty", !item);
     this.root.querySelector("[data-detail-none]").hidden = Boolean(item);
     this.root.querySelector("[data-detail-box]").hidden = !item;
+    this.quick.hidden = !item;
     if (!item) return;
     const { number, parts, texts } = this;
     const [x1, y1, x2, y2] = item.box;
@@ -29,8 +31,10 @@ export class Details {
     const told = found?.score !== null && found?.score !== undefined;
     parts.found.textContent = told ? `${found.label} ${Math.round(100 * found.score)} %` : "–";
     for (const [action, possible] of Object.entries(possibilities(item))) {
-      const button = this.root.querySelector(`[data-do="${action}"]`);
-      if (button) button.hidden = !possible;
+      for (const part of [this.root, this.quick]) {
+        const button = part.querySelector(`[data-do="${action}"]`);
+        if (button) button.hidden = !possible;
+      }
     }
   }
 }

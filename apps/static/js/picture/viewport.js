@@ -11,6 +11,7 @@ export class Viewport {
   constructor(stage, [width, height], onChange) {
     Object.assign(this, { stage, width, height, onChange, scale: 1, x: 0, y: 0, fitted: true, frame: 0 });
     this.svg = stage.querySelector("[data-boxes]");
+    Object.assign(this.image.style, { width: `${width}px`, height: `${height}px` });
     this.measure();
   }
 
