@@ -22,7 +22,7 @@ MAX_LABELS = 2000  # that the field for a label completes
 
 @dataclass(frozen=True)
 class Walk:
-    """Where a picture stands in the gallery that it was opened from."""
+    """Where a picture stands in the gallery, the search or the inbox that it was opened from."""
 
     newer: Image | None
     older: Image | None
@@ -33,7 +33,9 @@ class Walk:
         return url_for("detector.show", image_id=other.id, **self.kept)
 
     def gallery(self) -> str:
-        """Of the gallery itself."""
+        """Of the gallery, the search or the inbox itself."""
+        if "review" in self.kept:
+            return url_for("detector.review")
         return url_for("detector.search" if self.kept else "detector.index", **self.kept)
 
     @property
@@ -44,7 +46,14 @@ class Walk:
 
 
 def walk_from(image: Image) -> Walk:
-    """The neighbours of ``image`` in the gallery that the address of this request names."""
+    """The neighbours of ``image`` in what the address of this request names.
+
+    ``?review=1`` is the inbox, which only goes on, and ``?search=`` a search of the gallery.
+    """
+    if "review" in request.args:
+        following = services().reviews.next_to_review(image.owner_id, image.id)
+        older = services().images.get(following) if following is not None else None
+        return Walk(None, older, {"review": 1})
     search = request.args.get("search", "").replace("\0", "").strip()[:MAX_SEARCH]
     newer, older = services().images.neighbours(image, search)
     return Walk(newer, older, {"search": search} if search else {})
