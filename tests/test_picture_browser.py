@@ -119,42 +119,46 @@ def picture_at(page, left: float, top: float) -> list[float]:
     )
 
 
+def distance(a, b) -> float:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+
+
+def wait_for_zoom(page, condition: str) -> None:
+    page.wait_for_function(
+        f"parseInt(document.querySelector('[data-zoom]').textContent) {condition}"
+    )
+
+
 def zoom(page) -> int:
     return int(page.locator("[data-zoom]").text_content().split()[0])
 
 
 def test_the_wheel_zooms_to_the_pointer_and_the_boxes_stay_on_the_picture(open_picture):
     page = open_picture()
-    left, top = screen_of(page, 200, 150)
+    left, top = (round(place) for place in screen_of(page, 200, 150))
+    under = picture_at(page, left, top)
     page.mouse.move(left, top)
     before = zoom(page)
     for _ in range(4):
         page.mouse.wheel(0, -240)
-    page.wait_for_function(
-        "before => parseInt(document.querySelector('[data-zoom]').textContent) > 2 * before",
-        arg=before,
-    )
-    x, y = picture_at(page, left, top)
-    assert max(abs(x - 200), abs(y - 150)) < 1
-    assert max(abs(a - b) for a, b in zip(screen_of(page, 200, 150), (left, top), strict=True)) < 1
+    wait_for_zoom(page, f"> {4 * before}")
+    assert distance(picture_at(page, left, top), under) < 0.2  # pixels of the picture
+    assert distance(screen_of(page, *under), (left, top)) < 0.5  # where the boxes have it
 
     # Dragging moves the picture; 0 shows all of it again, 1 a pixel for a pixel.
     page.keyboard.press("Escape")
     page.mouse.down()
     page.mouse.move(left - 60, top - 40, steps=4)
     page.mouse.up()
-    x, y = picture_at(page, left - 60, top - 40)
-    assert max(abs(x - 200), abs(y - 150)) < 1
+    assert distance(picture_at(page, left - 60, top - 40), under) < 0.2
     page.keyboard.press("0")
-    page.wait_for_function(
-        f"parseInt(document.querySelector('[data-zoom]').textContent) == {before}"
-    )
+    wait_for_zoom(page, f"== {before}")
     page.keyboard.press("1")
-    page.wait_for_function("document.querySelector('[data-zoom]').textContent == '100 %'")
+    wait_for_zoom(page, "== 100")
     page.keyboard.press("+")
-    page.wait_for_function("document.querySelector('[data-zoom]').textContent == '125 %'")
+    wait_for_zoom(page, "== 125")
     page.keyboard.press("-")
-    page.wait_for_function("document.querySelector('[data-zoom]').textContent == '100 %'")
+    wait_for_zoom(page, "== 100")
     assert no_sideways_scrolling(page)
 
 
@@ -162,14 +166,9 @@ def test_a_double_click_zooms_and_another_one_shows_all(open_picture):
     page = open_picture()
     before = zoom(page)
     page.mouse.dblclick(*screen_of(page, 550, 60))
-    page.wait_for_function(
-        "before => parseInt(document.querySelector('[data-zoom]').textContent) > 1.5 * before",
-        arg=before,
-    )
+    wait_for_zoom(page, f"> {1.5 * before}")
     page.mouse.dblclick(*screen_of(page, 550, 60))
-    page.wait_for_function(
-        f"parseInt(document.querySelector('[data-zoom]').textContent) == {before}"
-    )
+    wait_for_zoom(page, f"== {before}")
 
 
 def test_two_fingers_zoom_around_their_middle(open_picture, width):  # noqa: F811
@@ -186,12 +185,8 @@ def test_two_fingers_zoom_around_their_middle(open_picture, width):  # noqa: F81
     for step in range(1, 6):
         touch("touchMove", (left - 20 - 8 * step, top), (left + 20 + 8 * step, top))
     touch("touchEnd")
-    page.wait_for_function(
-        "before => parseInt(document.querySelector('[data-zoom]').textContent) > 2.5 * before",
-        arg=before,
-    )
-    x, y = picture_at(page, left, top)
-    assert max(abs(x - 320), abs(y - 240)) < 3
+    wait_for_zoom(page, f"> {2.5 * before}")
+    assert distance(picture_at(page, left, top), (320, 240)) < 3
 
 
 def test_labels_keep_their_size_and_never_cover_each_other_or_a_whole_box(open_picture, site):  # noqa: F811

@@ -49,7 +49,7 @@ export class Boxes {
       this.shapes.delete(key);
     }
     for (const item of items) this._update(item);
-    const order = [...this.shapes.values()].sort((a, b) => area(b.item.box) - area(a.item.box));
+    const order = [...this.shapes.values()].sort((a, b) => area(b.item.box) - area(a.item.box) || (a.item.score ?? 1) - (b.item.score ?? 1));
     let place = this.svg.firstChild;
     for (const { g } of order) {
       if (g === place) place = place.nextSibling;
