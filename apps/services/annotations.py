@@ -1,10 +1,10 @@
 """What people say about boxes: read as a whole, kept as a whole. See decision 0015."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session, scoped_session, selectinload, undefer
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
@@ -17,6 +17,11 @@ from apps.services.words import claim_boxes
 logger = logging.getLogger(__name__)
 
 SAME_PLACE = 0.05  # pixels: corners that differ by less are the same, however they were rounded
+SAID_COLUMNS = (
+    *("image_id", "ref", "author_id", "verdict", "label", "x1", "y1", "x2", "y2"),
+    *("found_model", "found_label", "found_score"),
+    *("found_x1", "found_y1", "found_x2", "found_y2"),
+)
 GONE = N_("That box of the model is not there any more. Load the picture again.")
 TAKEN = N_("Somebody said something about that box of the model already. Load the picture again.")
 FOUND_STAYS = N_("A box that a model found can be accepted, changed or rejected, but not drawn.")
@@ -137,10 +142,13 @@ class AnnotationService:
         query = select(Annotation).where(Annotation.image_id == image.id)
         present = {row.ref: row for row in self.session.scalars(query)}
         kept = {one.ref for one in change.said}
-        gone = [row.id for ref, row in present.items() if ref not in kept]
+        leaving = [row for ref, row in present.items() if ref not in kept]
+        gone = [row.id for row in leaving]
         new = [one for one in change.said if one.ref not in present]
         boxes = self._boxes(image.id, new, gone)
         if gone:  # the database takes them off the model's boxes that they stood for
+            for row in leaving:  # SQLite gives their ids to new ones
+                self.session.expunge(row)
             self.session.execute(
                 delete(Annotation)
                 .where(Annotation.id.in_(gone))
@@ -152,9 +160,10 @@ class AnnotationService:
             if one.ref in present:
                 changed += _put(present[one.ref], one, clipped(one.box, *size), author_id)
         made = [self._make(image, one, boxes, author_id) for one in new]
-        self.session.add_all(made)
         self.session.flush()
-        self._connect(image.id, new, made, boxes)
+        if made:
+            self._insert(made)
+            self._connect(image.id, new, boxes)
         logger.info(
             "annotated image_id=%d author_id=%d version=%d new=%d changed=%d gone=%d reviewed=%s",
             *(image.id, author_id, change.version + 1, len(new), changed, len(gone)),
@@ -166,14 +175,19 @@ class AnnotationService:
     ) -> dict[int, Detection]:
         """The model's boxes that ``new`` ones are about, by id.
 
+        A box that is not what the browser says was found is another one: SQLite gives the ids of
+        deleted rows to new ones.
+
         Raises:
             InvalidInput: what stands for one of them already is not among ``gone``.
         """
-        ids = [one.detection for one in new if one.detection is not None]
-        if not ids:
+        asked = {one.detection: one.found for one in new if one.detection is not None}
+        if not asked:
             return {}
-        query = select(Detection).where(Detection.image_id == image_id, Detection.id.in_(ids))
-        boxes = {box.id: box for box in self.session.scalars(query)}
+        query = select(Detection).where(Detection.image_id == image_id, Detection.id.in_(asked))
+        boxes = {
+            box.id: box for box in self.session.scalars(query) if _is_still(box, asked[box.id])
+        }
         if any(box.annotation_id not in {None, *gone} for box in boxes.values()):
             raise InvalidInput(TAKEN)
         return boxes
@@ -196,26 +210,32 @@ class AnnotationService:
         _put(row, one, clipped(one.box, image.width, image.height), author_id)
         return row
 
-    def _connect(
-        self,
-        image_id: int,
-        new: Sequence[Said],
-        made: Sequence[Annotation],
-        boxes: dict[int, Detection],
-    ) -> None:
-        """Let ``made`` stand for the model's boxes that they are about.
+    def _insert(self, made: Iterable[Annotation]) -> None:
+        """All in one statement; as objects of the session SQLite would insert them one by one."""
+        rows = [{name: getattr(row, name) for name in SAID_COLUMNS} for row in made]
+        self.session.execute(insert(Annotation), rows)
+
+    def _connect(self, image_id: int, new: Sequence[Said], boxes: Collection[int]) -> None:
+        """Let new annotations stand for the model's boxes that they are about.
 
         Those whose box was replaced meanwhile, as when an undo brings one back after another
         detection, stand for what is the same object now.
         """
-        lost = []
-        for one, row in zip(new, made, strict=True):
-            box = boxes.get(one.detection or 0)
-            if box is not None and row.verdict is not Verdict.DRAWN:
-                box.annotation_id = row.id
-            elif row.found_model is not None:
-                lost.append(row.id)
-        self.session.flush()
+        about = [one for one in new if one.verdict is not Verdict.DRAWN]
+        refs = [one.ref for one in about]
+        if not refs:
+            return
+        query = select(Annotation.ref, Annotation.id)
+        query = query.where(Annotation.image_id == image_id, Annotation.ref.in_(refs))
+        ids = {row.ref: row.id for row in self.session.execute(query)}
+        taken = [
+            {"id": one.detection, "annotation_id": ids[one.ref]}
+            for one in about
+            if one.detection in boxes
+        ]
+        if taken:
+            self.session.execute(update(Detection), taken)
+        lost = [ids[one.ref] for one in about if one.detection not in boxes]
         if lost:
             claim_boxes(self.session, image_id, only=lost)
 
@@ -224,6 +244,20 @@ def _found_by(box: Detection | None) -> Found | None:
     if box is None:
         return None
     return Found(box.model, box.label, box.score, (box.x1, box.y1, box.x2, box.y2))
+
+
+def _is_still(box: Detection, found: Found | None) -> bool:
+    if found is None:
+        return True
+    there = (box.x1, box.y1, box.x2, box.y2)
+    return (box.model, box.label) == (found.model, found.label) and _near(there, found.box)
+
+
+def _near(one: Sequence[float | None], other: Corners) -> bool:
+    return all(
+        there is not None and abs(there - here) < SAME_PLACE
+        for there, here in zip(one, other, strict=True)
+    )
 
 
 def _put(row: Annotation, one: Said, box: Corners, author_id: int) -> bool:
@@ -250,8 +284,4 @@ def _put(row: Annotation, one: Said, box: Corners, author_id: int) -> bool:
 
 def _as_found(row: Annotation, label: str, box: Corners) -> bool:
     found = (row.found_x1, row.found_y1, row.found_x2, row.found_y2)
-    near = all(
-        there is not None and abs(there - here) < SAME_PLACE
-        for there, here in zip(found, box, strict=True)
-    )
-    return near and label == row.found_label
+    return label == row.found_label and _near(found, box)
