@@ -220,12 +220,12 @@ def conflict_of(page, site):  # noqa: F811
     from playwright.sync_api import expect
 
     other = changed_elsewhere(page)
-    other.locator(".box-list li", has_text="cat").first.click()
+    other.locator(".box-list li[data-label=cat]").first.click()
     other.locator(".stage").focus()
     other.keyboard.press("x")
     saved(other)
     other.context.close()
-    page.locator(".box-list li", has_text="person").first.click()
+    page.locator(".box-list li[data-label=person]").first.click()
     page.locator(".stage").focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Somebody else")
@@ -259,7 +259,7 @@ def test_of_two_windows_theirs_can_be_taken(open_picture, site):  # noqa: F811
     conflict_of(page, site).get_by_role("button", name="Take theirs").click()
     assert kept(site, page) == [("rejected", "cat", [330, 90, 470, 220])]
     expect(rows(page)).to_have_count(3)
-    page.locator(".box-list li", has_text="person").first.click()  # and one can go on
+    page.locator(".box-list li[data-label=person]").first.click()  # and one can go on
     page.locator(".stage").focus()
     page.keyboard.press("Enter")
     assert len(kept(site, page)) == 2
@@ -272,7 +272,7 @@ def test_another_tab_follows_by_itself(open_picture, site):  # noqa: F811
     tab = page.context.new_page()
     tab.goto(page.url)
     tab.wait_for_selector("#result.is-live")
-    page.locator(".box-list li", has_text="person").first.click()
+    page.locator(".box-list li[data-label=person]").first.click()
     page.locator(".stage").focus()
     page.keyboard.press("x")
     saved(page)
@@ -287,7 +287,7 @@ def test_a_lost_connection_loses_nothing(open_picture, site):  # noqa: F811
     sign = page.locator("[data-sign]")
     expect(sign).to_have_attribute("data-sign", "offline")
     page.keyboard.press("Shift+Enter")
-    page.locator(".box-list li", has_text="person").first.click()
+    page.locator(".box-list li[data-label=person]").first.click()
     page.locator(".stage").focus()
     page.keyboard.press("x")
     expect(rows(page)).to_have_count(3)

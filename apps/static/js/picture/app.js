@@ -215,6 +215,8 @@ export class PicturePage {
     sign.dataset.sign = kind;
     sign.querySelector("i").className = `bi ${SIGNS[kind]}`;
     sign.querySelector("span").textContent = text;
+    sign.disabled = kind !== "conflict";
+    if (kind !== "saving") this.part("sign-said").textContent = kind === "saved" ? "" : text; // only trouble is announced
   }
 
   // -- drawing a box, and its name -----------------------------------------------------------------------
