@@ -183,6 +183,7 @@ def test_from_sign_up_to_boxes_tags_and_search(new_page, pictures):
     before = visible.count()
     assert before > 3
     assert no_sideways_scrolling(page)
+    page.wait_for_load_state("networkidle")  # the neighbours are fetched ahead
     requests = requests_of(page)
     slider = page.get_by_label("Confidence")
     slider.focus()

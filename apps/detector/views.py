@@ -18,7 +18,7 @@ from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
-from apps.detector import compare, editor, review, selection
+from apps.detector import compare, editor, picture, review, selection
 from apps.detector.blueprint import bp
 from apps.detector.forms import PlainForm, TagForm, UploadForm
 from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
@@ -32,7 +32,8 @@ from apps.vision.types import Box
 from apps.web import paginate_pictures, row_ids, wants_json
 
 MAX_SEARCH = 100  # characters
-__all__ = ["bp", "compare", "editor", "review", "selection"]  # importing them registers their pages
+# Importing these registers their pages.
+__all__ = ["bp", "compare", "editor", "picture", "review", "selection"]
 
 
 # -- gallery -------------------------------------------------------------------------------
@@ -128,42 +129,6 @@ def _upload_answer(form: UploadForm, outcomes: list[Outcome]) -> ResponseReturnV
 
 
 # -- one picture ---------------------------------------------------------------------------
-
-
-@bp.get("/images/<int:image_id>")
-@login_required
-def show(image_id: int) -> ResponseReturnValue:
-    image = services().images.get_owned(current_user.id, image_id, boxes=True)
-    newer, older = services().images.neighbours(image)
-    return render_template(
-        "detector/show.html",
-        newer=newer,
-        older=older,
-        known_tags=services().tags.names_of(current_user.id),
-        tag_form=TagForm(),
-        **_result_context(image),
-    )
-
-
-@bp.get("/images/<int:image_id>/result")
-@login_required
-def result(image_id: int) -> ResponseReturnValue:
-    """The part of the page that its script asks for again while the picture is waiting."""
-    image = services().images.get_owned(current_user.id, image_id, boxes=True)
-    return render_template("detector/_result.html", tag_form=TagForm(), **_result_context(image))
-
-
-def _result_context(image: Image) -> dict[str, object]:
-    threshold = threshold_of(request.args, current_user.threshold)
-    return {
-        "image": image,
-        "threshold": threshold,
-        "shown": [box for box in image.detections if box.score >= threshold],
-        "others": [
-            other for other in services().results.kept(image.id) if other.model != image.model
-        ],
-        "ready_models": services().models.ready(),
-    }
 
 
 @bp.get("/images/<int:image_id>/card")

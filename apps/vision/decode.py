@@ -118,6 +118,15 @@ def upright_size(data: bytes) -> tuple[int, int]:
     return (file.height, file.width) if turned else file.size
 
 
+def header(data: bytes) -> Image.Image:
+    """The file as Pillow sees it before any pixel is decoded: for what is written beside them.
+
+    Raises:
+        InvalidImage: code ``not_a_picture`` or ``truncated``.
+    """
+    return _open(data, Frugal(data))
+
+
 def _open(data: bytes, source: Frugal) -> Image.Image:
     """The header alone; the name and the declared type of the upload play no part."""
     if not data:
