@@ -24,6 +24,7 @@ from tests.test_browser import (  # noqa: F401 (fixtures)
     chromium,
     new_page,
     no_sideways_scrolling,
+    open_tray,
     pytestmark,
     sign_up,
     upload,
@@ -78,12 +79,13 @@ def rows(page, state: str = ""):
     return page.locator(f".tray-row{f'.is-{state}' if state else ''}")
 
 
-def open_tray(page) -> None:
-    """It is a line where there is little room, or where all went well."""
-    toggle = page.locator("[data-tray-toggle]")
-    toggle.wait_for()
-    if toggle.get_attribute("aria-expanded") == "false":
-        toggle.click()
+def expect_done(page, count: int) -> None:
+    """Waits until so many files are up, and shows them."""
+    from playwright.sync_api import expect
+
+    expect(summary(page)).to_have_text(re.compile(rf"^{count} of "), timeout=WAIT)
+    open_tray(page)
+    expect(rows(page, "done")).to_have_count(count)
 
 
 def summary(page):
@@ -162,8 +164,7 @@ def test_several_files_dropped_on_any_page_go_up(new_page, site):
     page.goto("/auth/account")
     files = [[f"{n}.jpg", coded(picture_bytes())] for n in range(4)]
     page.evaluate(DROP, [[*files, ["notes.txt", coded(b"no picture")]], "main"])
-    open_tray(page)
-    expect(rows(page, "done")).to_have_count(4, timeout=WAIT)
+    expect_done(page, 4)
     expect(rows(page, "failed")).to_contain_text("not a picture")
     expect(summary(page)).to_have_text("4 of 5 uploaded, 1 not")
     assert titles_of(site, name) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
@@ -229,8 +230,7 @@ def test_pictures_are_pasted_anywhere_but_not_where_one_types_text(new_page, sit
     page.evaluate(PASTE, [[picture], "words", "#email, input[type=text], input[type=email]"])
     expect(page.locator("[data-tray]")).to_be_hidden()
     page.evaluate(PASTE, [[picture], "", "body"])
-    open_tray(page)
-    expect(rows(page, "done")).to_have_count(1, timeout=WAIT)
+    expect_done(page, 1)
     [title] = titles_of(site, name)
     assert re.fullmatch(r"Pasted picture [\d-]+ [\d.]+\.png", title)
 
@@ -257,7 +257,7 @@ def test_a_zip_tells_what_became_of_each_of_its_files(new_page, site, tmp_path):
         archive.writestr("b/c.jpg", picture_bytes())
         archive.writestr("notes.txt", "no picture")
     upload(page, tmp_path / "pets.zip")
-    open_tray(page)
+    expect_done(page, 1)
     row = rows(page, "done")
     expect(row).to_contain_text("2 uploaded, 0 already there, 1 refused", timeout=WAIT)
     row.get_by_text("What was refused, and why").click()
@@ -285,7 +285,7 @@ def test_three_go_up_at_a_time_and_each_can_be_cancelled_and_tried_again(
     expect(rows(page, "sending")).to_have_count(3)
     expect(rows(page, "queued")).to_have_count(3)
     gate.let_one_go()
-    expect(rows(page, "done")).to_have_count(1, timeout=WAIT)
+    expect_done(page, 1)
     wait_for(page, lambda: len(gate.held) == 3)
 
     waiting = page.get_by_role("button", name="Cancel “picture 5.jpg”")
@@ -295,12 +295,11 @@ def test_three_go_up_at_a_time_and_each_can_be_cancelled_and_tried_again(
     expect(rows(page, "cancelled")).to_have_count(2)
     page.get_by_role("button", name="Try “picture 5.jpg” again").click()
     gate.let_all_go()
-    expect(rows(page, "done")).to_have_count(5, timeout=WAIT)
+    expect_done(page, 5)
     assert titles_of(site, name) == [f"picture {n}.jpg" for n in (0, 2, 3, 4, 5)]
     open_tray(page)
     page.get_by_role("button", name="Try “picture 1.jpg” again").click()
-    expect(rows(page, "done")).to_have_count(6, timeout=WAIT)
-    open_tray(page)
+    expect_done(page, 6)
     page.get_by_role("button", name="Clear finished").click()
     expect(page.locator("[data-tray]")).to_be_hidden()
 
@@ -361,11 +360,8 @@ def test_a_lost_connection_goes_on_by_itself_without_duplicates(
 
     page.route(UPLOAD, lose_the_answer)
     upload(page, *make_files(5))
-    open_tray(page)
-    expect(summary(page)).to_have_text("5 of 5 uploaded", timeout=WAIT)
+    expect_done(page, 5)
     assert len(lost) == 2
-    open_tray(page)
-    expect(rows(page, "done")).to_have_count(5)
     expect(page.get_by_text("already there")).to_have_count(0)  # this very upload put them there
     assert titles_of(site, name) == [f"picture {n}.jpg" for n in range(5)]
 
@@ -397,7 +393,7 @@ def test_what_is_there_already_is_said_with_a_link(new_page, site, make_files):
     address = page.url
     page.goto("/")
     upload(page, file)
-    open_tray(page)
+    expect_done(page, 1)
     row = rows(page, "done")
     expect(row).to_contain_text("already there", timeout=WAIT)
     row.get_by_role("link").click()
@@ -621,21 +617,23 @@ def test_of_two_pages_one_uploads_and_both_show_it(new_page, site, make_files):
     name = sign_up(page)
     other = page.context.new_page()
     other.goto("/auth/account")
-    gate, second = Gate(page), Gate(other)
+    gates = {page: Gate(page), other: Gate(other)}
     upload(page, *make_files(5))
     open_tray(other)
-    wait_for(page, lambda: len(gate.held) == 3)
-    expect(rows(other, "sending")).to_have_count(3)
-    assert second.held == []
-    other.get_by_role("button", name="Cancel “picture 4.jpg”").click()
-    open_tray(page)
-    expect(rows(page, "cancelled")).to_have_count(1)
+    wait_for(page, lambda: sum(len(gate.held) for gate in gates.values()) == 3)
+    [sender] = [tab for tab, gate in gates.items() if gate.held]
+    [watcher] = [tab for tab, gate in gates.items() if not gate.held]
+    expect(rows(watcher, "sending")).to_have_count(3)
+    open_tray(watcher)
+    watcher.get_by_role("button", name="Cancel “picture 4.jpg”").click()
+    open_tray(sender)
+    expect(rows(sender, "cancelled")).to_have_count(1)
     # The one that sends is closed: the other goes on.
-    wait_for(page, lambda: kept_files(page) == 5)
-    page.close()
-    wait_for(other, lambda: len(second.held) == 3)
-    second.let_all_go()
-    expect(rows(other, "done")).to_have_count(4, timeout=WAIT)
+    wait_for(watcher, lambda: kept_files(watcher) == 5)
+    sender.close()
+    wait_for(watcher, lambda: len(gates[watcher].held) == 3)
+    gates[watcher].let_all_go()
+    expect(summary(watcher)).to_have_text("4 of 4 uploaded", timeout=WAIT)
     assert titles_of(site, name) == [f"picture {n}.jpg" for n in range(4)]
 
 

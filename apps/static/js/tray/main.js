@@ -22,7 +22,7 @@ const site = {
 
 const queue = new Queue(site);
 const view = new View(root, queue);
-const started = queue.start();
+const started = queue.start().then(() => view.started());
 let alone = null; // the one file that its page is opened for when it is up
 
 async function take({ files, leftOut }) {

@@ -95,10 +95,10 @@ export class Queue extends EventTarget {
       return item;
     });
     const waiting = items.filter((item) => item.state === "queued");
+    this.#wantLead(); // before others hear of it
     this.#tell({ kind: "items", items, files: waiting.map((item) => [item.id, this.files.get(item.id)]) });
     this.#writing = this.#writing.then(() => this.#keep(waiting));
     this.#changed();
-    this.#wantLead();
     this.#sender?.pump();
     return items;
   }

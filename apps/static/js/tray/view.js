@@ -9,6 +9,7 @@ const narrow = () => matchMedia("(max-width: 575px)").matches;
 export class View {
   #waiting = false;
   #was = null; // the announcement that was made last
+  #touched = false; // somebody opened or closed it on this page
   #follow = true; // the list scrolls along with what is being sent, unless somebody reads it
 
   constructor(root, queue) {
@@ -18,9 +19,10 @@ export class View {
     this.part = (name) => root.querySelector(`[data-tray-${name}]`);
     this.live = document.querySelector("[data-tray-live]");
     this.rows = new Rows(this.part("list"), this.part("row"), queue);
-    this.collapse(sessionStorage.getItem(COLLAPSED) ? sessionStorage.getItem(COLLAPSED) === "1" : narrow());
+    this.collapse(sessionStorage.getItem(COLLAPSED) !== "0"); // open only for those who want it so
     const click = (name, action) => this.part(name).addEventListener("click", action);
     click("toggle", () => {
+      this.#touched = true;
       this.collapse(!this.collapsed);
       sessionStorage.setItem(COLLAPSED, this.collapsed ? "1" : "0");
     });
@@ -47,9 +49,15 @@ export class View {
     this.#soon();
   }
 
+  // What earlier pages left has been read: only what goes on may cover the page.
+  started() {
+    if (!this.queue.unfinished().length) this.collapse(true);
+  }
+
   // Something has been added: whoever did it wants to see it, where there is room.
   opened() {
     this.#follow = true;
+    this.#touched = false;
     if (!narrow() && sessionStorage.getItem(COLLAPSED) !== "1") this.collapse(false);
   }
 
@@ -111,7 +119,8 @@ export class View {
 
   // All went well: a line is enough, which still opens.
   #retire() {
-    if (!this.root.contains(document.activeElement)) this.collapse(true);
+    const refused = [...this.queue.items.values()].some((item) => item.result?.archive?.bad);
+    if (!refused && !this.#touched && !this.root.contains(document.activeElement)) this.collapse(true);
   }
 
   #paintPause(pause) {
@@ -122,7 +131,7 @@ export class View {
     const words = (reason === "quota" || reason === "busy") && pause.message ? pause.message : this.text[reason];
     this.part("reason").textContent = words;
     this.part("login").hidden = reason !== "session";
-    if (this.collapsed) this.collapse(false);
+    if (this.#was !== reason && this.collapsed) this.collapse(false); // once: it may be closed again
   }
 
   #announce(finished, counts, all) {
