@@ -1,25 +1,13 @@
 // The files of an account on their way to the server, the same in all of its open pages. One page
 // sends (see lead.js); the others show what it tells, and tell it what people want.
-//
-// An item: id, order, name, size, type, state, kept (its file is in the store), cut (an earlier try
-// may have reached the server), errors, message, result. What is being sent is "queued" and has an
-// entry in `progress`; so a page that is left needs to write nothing.
 
+import { SETTLED, countsOf, newItem } from "./items.js";
 import { lead } from "./lead.js";
 import { Sender } from "./sender.js";
 import { openStore } from "./store.js";
 
 const CHUNK = 12; // files written to the store at a time
 const TELL_MS = 250; // between two messages about progress
-export const SETTLED = new Set(["done", "failed", "cancelled"]);
-
-let last = 0;
-function nextOrder() {
-  last = Math.max(last + 1, Date.now() * 1000);
-  return last;
-}
-
-const isArchive = (file) => /\.zip$/i.test(file.name) || /zip/.test(file.type);
 
 export class Queue extends EventTarget {
   items = new Map();
@@ -45,7 +33,7 @@ export class Queue extends EventTarget {
 
   // Take up what earlier pages left. What is finished and good is not shown again.
   async start() {
-    this.store = await openStore(this.site.account);
+    this.store ??= await openStore(this.site.account);
     await this.#load();
     const items = [...this.items.values()];
     if (items.every((item) => item.state === "done" || item.state === "cancelled")) {
@@ -67,6 +55,7 @@ export class Queue extends EventTarget {
     if (this.#leads) return;
     this.#leads = true;
     lead(this.#name, async () => {
+      this.store ??= await openStore(this.site.account); // a message may come before start() has it
       await this.#load();
       this.progress.clear();
       this.#tell({ kind: "leader" });
@@ -79,18 +68,9 @@ export class Queue extends EventTarget {
   // -- what people want -----------------------------------------------------------------------
 
   add(files) {
-    const { site } = this;
     const items = [...files].map((file) => {
-      const order = nextOrder();
-      const limit = isArchive(file) ? site.maxRequest : site.maxBytes;
-      const tooLarge = file.size > limit;
-      const item = {
-        id: `${order}-${Math.random().toString(36).slice(2, 8)}`,
-        order, name: file.name, size: file.size, type: file.type, kept: false, cut: false, errors: 0,
-        state: tooLarge ? "failed" : "queued",
-        message: tooLarge ? site.texts.tooLarge.replace("%(limit)s", Math.round(limit / 1048576)) : null,
-      };
-      if (!tooLarge) this.files.set(item.id, file);
+      const item = newItem(file, this.site);
+      if (item.state === "queued") this.files.set(item.id, file);
       this.items.set(item.id, item);
       return item;
     });
@@ -142,10 +122,12 @@ export class Queue extends EventTarget {
 
   // When somebody logs out nothing of theirs stays in the browser.
   async clear() {
-    this.cancelAll();
+    const ids = [...this.items.keys()];
+    for (const id of ids) this.#sender?.stop(id);
+    this.#forget(ids);
+    this.#tell({ kind: "remove", ids });
     await this.#writing;
     await this.store.clear();
-    this.#tell({ kind: "remove", ids: [...this.items.keys()] });
   }
 
   #order(what, ids) {
@@ -178,9 +160,10 @@ export class Queue extends EventTarget {
     return item.state !== "done" && item.size > 0 && (item.kept || this.files.has(item.id));
   }
 
-  // Whether leaving this site now would end or lose something.
+  // Whether this page is the one that is sending.
   get busy() {
-    return this.unfinished().length > 0 && !["session", "quota"].includes(this.pause?.reason);
+    const waits = ["session", "quota"].includes(this.pause?.reason);
+    return this.#sender !== null && this.unfinished().length > 0 && !waits;
   }
 
   get wouldLose() {
@@ -188,17 +171,7 @@ export class Queue extends EventTarget {
   }
 
   counts() {
-    const counts = { all: this.items.size, done: 0, failed: 0, cancelled: 0, left: 0, part: 0 };
-    let size = 0;
-    let sent = 0;
-    for (const item of this.items.values()) {
-      counts[SETTLED.has(item.state) ? item.state : "left"] += 1;
-      if (item.state === "cancelled") continue;
-      size += item.size + 1;
-      sent += (item.size + 1) * (SETTLED.has(item.state) ? 1 : (this.progress.get(item.id) ?? 0));
-    }
-    counts.part = size ? sent / size : 0;
-    return counts;
+    return countsOf(this.items, this.progress);
   }
 
   async fileOf(item) {
@@ -216,6 +189,7 @@ export class Queue extends EventTarget {
 
   update(item, changes) {
     Object.assign(item, changes);
+    if (this.items.get(item.id) !== item) return; // taken away meanwhile
     this.progress.delete(item.id);
     this.#telling.delete(item.id);
     if (item.state === "done") this.files.delete(item.id);

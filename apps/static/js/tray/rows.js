@@ -1,6 +1,6 @@
 // One row of the tray for each file: made once, changed only where something changed.
 
-import { SETTLED } from "./queue.js";
+import { SETTLED } from "./items.js";
 import { drawThumb } from "./thumbs.js";
 
 export class Rows {
