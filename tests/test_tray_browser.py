@@ -373,7 +373,6 @@ def test_uploads_wait_while_the_browser_is_offline(new_page, site, make_files):
     name = sign_up(page)
     page.context.set_offline(True)
     upload(page, *make_files(2))
-    open_tray(page)
     expect(page.locator("[data-tray-pause]")).to_contain_text("The connection is lost")
     page.get_by_role("button", name="Try now").click()
     expect(page.locator("[data-tray-pause]")).to_contain_text("The connection is lost")
@@ -466,7 +465,6 @@ def test_a_full_account_stops_the_others_and_goes_on_when_there_is_room(
     asked: list[str] = []
     page.on("request", lambda r: UPLOAD.search(r.url) and asked.append(r.url))
     upload(page, *files)
-    open_tray(page)
     expect(page.locator("[data-tray-pause]")).to_contain_text("Your space", timeout=WAIT)
     expect(page.locator("[data-tray-pause]")).to_contain_text("is full")
     wait_for(page, lambda: rows(page, "sending").count() == 0)
@@ -490,7 +488,6 @@ def test_who_is_logged_out_logs_in_and_the_uploads_go_on(new_page, site, make_fi
     name = sign_up(page)
     page.context.clear_cookies()
     upload(page, *make_files(3))
-    open_tray(page)
     expect(page.locator("[data-tray-pause]")).to_contain_text("no longer logged in")
     page.locator("[data-tray-pause]").get_by_role("link", name="Log in").click()
     page.fill("#email", f"{name}@example.com")
@@ -509,7 +506,6 @@ def test_the_files_of_one_person_never_go_up_as_another(new_page, site, make_fil
     page.context.clear_cookies()
     bob = sign_up(second)
     upload(page, *make_files(2))
-    open_tray(page)
     expect(page.locator("[data-tray-pause]")).to_contain_text("no longer logged in")
     second.goto("/")
     assert titles_of(site, ann) == []
@@ -619,12 +615,11 @@ def test_of_two_pages_one_uploads_and_both_show_it(new_page, site, make_files):
     other.goto("/auth/account")
     gates = {page: Gate(page), other: Gate(other)}
     upload(page, *make_files(5))
-    open_tray(other)
     wait_for(page, lambda: sum(len(gate.held) for gate in gates.values()) == 3)
     [sender] = [tab for tab, gate in gates.items() if gate.held]
     [watcher] = [tab for tab, gate in gates.items() if not gate.held]
-    expect(rows(watcher, "sending")).to_have_count(3)
     open_tray(watcher)
+    expect(rows(watcher, "sending")).to_have_count(3)
     watcher.get_by_role("button", name="Cancel “picture 4.jpg”").click()
     open_tray(sender)
     expect(rows(sender, "cancelled")).to_have_count(1)
