@@ -26,6 +26,8 @@ class Base:
     MAX_FORM_MEMORY_SIZE = MIB  # bytes of form fields other than files
     MAX_FORM_PARTS = 1000  # files and fields in one request
     MAX_FILE_BYTES = 64 * MIB  # bytes in one picture
+    MAX_ARCHIVE_FILES = 2000  # in the ZIP files of one request
+    MAX_ARCHIVE_BYTES = 4096 * MIB  # of them all, unpacked
     MAX_IMAGE_PIXELS = 64_000_000  # width x height; refuses decompression bombs before decoding
     USER_QUOTA_BYTES = 10 * 1024 * MIB  # bytes of originals for each account; 0 is no limit
     GALLERY_PAGE_SIZE = 48

@@ -100,6 +100,8 @@ def init_app(app: Flask) -> None:
         file_bytes=app.config["MAX_FILE_BYTES"],
         image_pixels=app.config["MAX_IMAGE_PIXELS"],
         quota_bytes=app.config["USER_QUOTA_BYTES"],
+        archive_files=app.config["MAX_ARCHIVE_FILES"],
+        archive_bytes=app.config["MAX_ARCHIVE_BYTES"],
     )
     images = ImageService(session, storage)
     app.extensions[EXTENSION] = Container(

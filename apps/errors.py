@@ -10,6 +10,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- Conflict              409
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
+    |  |  |- DuplicateImage  the account has the same bytes already
     |  |- InvalidWeights     a file that no network can be loaded from
     |- TooLarge              413
     |- UnsupportedBody       415
@@ -71,6 +72,14 @@ class InvalidImage(InvalidInput):
     def __init__(self, code: str, message: str, **params: object) -> None:
         super().__init__(message, **params)
         self.code = code
+
+
+class DuplicateImage(InvalidImage):
+    """The account has this picture already: ``image_id``, unless it went this very moment."""
+
+    def __init__(self, image_id: int | None, message: str, **params: object) -> None:
+        super().__init__("duplicate", message, **params)
+        self.image_id = image_id
 
 
 class InvalidWeights(InvalidInput):

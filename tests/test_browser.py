@@ -158,6 +158,14 @@ def upload(page, *files: Path) -> None:
     page.set_input_files("input[type=file]", [str(file) for file in files])
 
 
+def open_tray(page) -> None:
+    """It is a line where there is little room, or where all went well."""
+    toggle = page.locator("[data-tray-toggle]")
+    toggle.wait_for()
+    if toggle.get_attribute("aria-expanded") == "false":
+        toggle.click()
+
+
 def test_from_sign_up_to_boxes_tags_and_search(new_page, pictures):
     from playwright.sync_api import expect
 
@@ -168,10 +176,12 @@ def test_from_sign_up_to_boxes_tags_and_search(new_page, pictures):
 
     # Two photographs and one text file: the good ones go on, the bad one says why.
     upload(page, *pictures)
-    expect(page.locator(".upload-list .is-done")).to_have_count(2)
-    expect(page.locator(".upload-list .is-failed")).to_contain_text(
+    expect(page.locator("[data-tray-summary]")).to_have_text("2 of 3 uploaded, 1 not")
+    open_tray(page)
+    expect(page.locator(".tray-row.is-failed")).to_contain_text(
         "not a picture that Sightbox can read"
     )
+    page.get_by_role("button", name="Clear finished").click()
     expect(page.locator(".tile[data-status=done]")).to_have_count(2, timeout=DETECTION)
     expect(page.locator("[data-waiting]")).to_be_hidden()
     assert no_sideways_scrolling(page)
@@ -450,9 +460,9 @@ def test_a_broken_connection_is_told_and_tried_again(new_page, pictures):
     sign_up(page)
     page.route("**/upload", lambda route: route.abort())
     upload(page, pictures[0])
-    expect(page.locator(".upload-list .is-failed")).to_contain_text("The connection broke")
+    expect(page.locator("[data-tray-pause]")).to_contain_text("The connection is lost")
     page.unroute("**/upload")
-    page.get_by_role("button", name="Try again").click()
+    page.get_by_role("button", name="Try now").click()
     page.wait_for_url(re.compile(r"/images/\d+$"))
 
 

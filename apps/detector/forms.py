@@ -8,11 +8,11 @@ from wtforms.validators import InputRequired
 
 from apps.models import MAX_TAG_LENGTH
 
-ACCEPT = "image/*,.heic,.heif,.avif,.tif,.tiff"
+ACCEPT = "image/*,.heic,.heif,.avif,.tif,.tiff,.zip"
 
 
 class UploadForm(FlaskForm):
-    """One or many files; what they are is decided by their bytes, not here."""
+    """One or many files, also ZIP files; what they are is decided by their bytes, not here."""
 
     image = MultipleFileField(
         _l("Pictures"),

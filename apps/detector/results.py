@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import url_for
 
+from apps.errors import DuplicateImage
 from apps.i18n import error_text
 from apps.models import Annotation, Detection, Image, Result
 from apps.services.annotations import Signed
@@ -104,19 +105,24 @@ def annotation_json(word: Annotation, author: str | None) -> dict[str, Any]:
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """What became of one uploaded file."""
+    """What became of one uploaded file; of a duplicate also which picture is there already."""
+    found: dict[str, Any] = {"file": outcome.title}
+    if outcome.archive is not None:
+        found["archive"] = outcome.archive
     if outcome.image is not None:
-        return {
-            "file": outcome.title,
+        return found | {
             "ok": True,
             "id": outcome.image.id,
             "url": url_for("detector.show", image_id=outcome.image.id),
             "thumbnail": url_for("detector.file", filename=outcome.image.thumbnail_name),
         }
     error = outcome.error
-    return {
-        "file": outcome.title,
+    found |= {
         "ok": False,
         "code": error.code if error else "error",
         "message": error_text(error) if error else "",
     }
+    if isinstance(error, DuplicateImage) and error.image_id is not None:
+        found["id"] = error.image_id
+        found["url"] = url_for("detector.show", image_id=error.image_id)
+    return found

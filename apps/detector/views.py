@@ -1,4 +1,4 @@
-"""Gallery, upload, picture page and their files. Each view: form, service call, answer."""
+"""Gallery, picture page and their files. Each view: form, service call, answer."""
 
 import io
 
@@ -18,22 +18,21 @@ from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
-from apps.detector import compare, editor, picture, review, selection
+from apps.detector import compare, editor, picture, review, selection, uploading
 from apps.detector.blueprint import bp
 from apps.detector.forms import PlainForm, TagForm, UploadForm
-from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
+from apps.detector.results import boxes_of, picture_json, threshold_of
 from apps.errors import AppError
 from apps.files import send_stored
 from apps.i18n import error_text
 from apps.models import Image, Result
-from apps.services.uploads import Outcome
 from apps.vision.draw import annotated_jpeg
 from apps.vision.types import Box
-from apps.web import paginate_pictures, row_ids, wants_json
+from apps.web import paginate_pictures, row_ids
 
 MAX_SEARCH = 100  # characters
 # Importing these registers their pages.
-__all__ = ["bp", "compare", "editor", "picture", "review", "selection"]
+__all__ = ["bp", "compare", "editor", "picture", "review", "selection", "uploading"]
 
 
 # -- gallery -------------------------------------------------------------------------------
@@ -92,40 +91,6 @@ def waiting_text(count: int) -> str:
         count,
     )
     return text
-
-
-# -- upload --------------------------------------------------------------------------------
-
-
-@bp.route("/upload", methods=["GET", "POST"])
-@login_required
-def upload() -> ResponseReturnValue:
-    form = UploadForm()
-    if not form.validate_on_submit():
-        status = 422 if form.is_submitted() else 200
-        if form.is_submitted() and wants_json():
-            return jsonify(error={"code": "no_file", "message": form.image.errors[0]}), status
-        return render_template("detector/upload.html", form=form), status
-    files = [(file.filename, file.stream) for file in form.image.data]
-    outcomes = services().uploads.upload_many(current_user.id, files)
-    return _upload_answer(form, outcomes)
-
-
-def _upload_answer(form: UploadForm, outcomes: list[Outcome]) -> ResponseReturnValue:
-    """All good: on to the pictures. Some refused: the page says which and why."""
-    good = [outcome.image for outcome in outcomes if outcome.image is not None]
-    status = 201 if good else 422
-    if wants_json():
-        return jsonify(results=[outcome_json(outcome) for outcome in outcomes]), status
-    if len(good) < len(outcomes):
-        page = render_template(
-            "detector/upload.html", form=form, outcomes=outcomes, error_text=error_text
-        )
-        return page, 200 if good else 422
-    if len(good) == 1:
-        return redirect(url_for("detector.show", image_id=good[0].id), 303)
-    flash(gettext("%(count)s pictures uploaded.", count=len(good)), "success")
-    return redirect(url_for("detector.index"), 303)
 
 
 # -- one picture ---------------------------------------------------------------------------

@@ -3,18 +3,19 @@
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, InvalidImage, NotFound
+from apps.errors import N_, AppError, DuplicateImage, InvalidImage, NotFound
 from apps.jobs import Queue
 from apps.models import Image, ImageStatus, User
+from apps.services.archives import Unpacker, is_archive
 from apps.services.pictures import bytes_of
 from apps.storage import Storage
 from apps.vision.decode import (
@@ -41,6 +42,14 @@ class Limits:
     file_bytes: int
     image_pixels: int
     quota_bytes: int  # 0 is no limit
+    archive_files: int = 2000  # in the archives of one request
+    archive_bytes: int = 4 * 2**30  # of them all, unpacked
+
+
+class Readable(Protocol):
+    """Gives its first bytes: an uploaded file, or a member of an archive."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,10 @@ class Outcome:
     title: str
     image: Image | None = None
     error: AppError | None = None
+    archive: str | None = None  # the title of the ZIP file that it came in
 
 
-def read_upload(stream: BinaryIO, limits: Limits) -> bytes:
+def read_upload(stream: Readable, limits: Limits) -> bytes:
     """The bytes of one file.
 
     Raises:
@@ -81,18 +91,40 @@ class UploadService:
     def upload_many(
         self, owner_id: int, files: Iterable[tuple[str | None, BinaryIO]]
     ) -> list[Outcome]:
-        """Upload (name, stream) pairs; a bad file never stops the good ones."""
-        outcomes = []
+        """Upload (name, stream) pairs; a bad file never stops the good ones.
+
+        Of a ZIP file each member is a file of its own.
+        """
+        unpacker = Unpacker(self.limits.archive_files, self.limits.archive_bytes)
+        outcomes: list[Outcome] = []
         for name, stream in files:
-            try:
-                image = self.upload(owner_id, name, stream)
-            except AppError as error:
-                outcomes.append(Outcome(safe_title(name), error=error))
+            if is_archive(stream):
+                outcomes.extend(self._unpack(owner_id, name, stream, unpacker))
             else:
-                outcomes.append(Outcome(image.title, image=image))
+                outcomes.append(self._outcome(owner_id, name, stream))
         return outcomes
 
-    def upload(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
+    def _unpack(
+        self, owner_id: int, name: str | None, stream: BinaryIO, unpacker: Unpacker
+    ) -> Iterator[Outcome]:
+        archive = safe_title(name)
+        try:
+            for member in unpacker.members(stream):
+                yield self._outcome(owner_id, member.name, member, archive)
+        except InvalidImage as error:  # of the archive as a whole
+            self.observe(error.code)
+            yield Outcome(archive, error=error)
+
+    def _outcome(
+        self, owner_id: int, name: str | None, stream: Readable, archive: str | None = None
+    ) -> Outcome:
+        try:
+            image = self.upload(owner_id, name, stream)
+        except AppError as error:
+            return Outcome(safe_title(name), error=error, archive=archive)
+        return Outcome(image.title, image=image, archive=archive)
+
+    def upload(self, owner_id: int, name: str | None, stream: Readable) -> Image:
         """Check, store and queue one picture.
 
         Order matters: files, row, commit, job. A failed commit leaves no file, and a worker never
@@ -100,7 +132,7 @@ class UploadService:
 
         Raises:
             InvalidImage: code ``not_a_picture``, ``truncated``, ``too_many_pixels``,
-                ``too_large``, ``over_quota`` or ``duplicate``.
+                ``too_large``, ``over_quota`` or ``duplicate`` (a DuplicateImage).
         """
         try:
             image = self._keep(owner_id, name, stream)
@@ -111,7 +143,7 @@ class UploadService:
         self.queue.enqueue(image.id)
         return image
 
-    def _keep(self, owner_id: int, name: str | None, stream: BinaryIO) -> Image:
+    def _keep(self, owner_id: int, name: str | None, stream: Readable) -> Image:
         data = read_upload(stream, self.limits)
         digest = hashlib.sha256(data).hexdigest()
         self._refuse_duplicate(owner_id, digest)
@@ -135,9 +167,13 @@ class UploadService:
         return image
 
     def _refuse_duplicate(self, owner_id: int, digest: str) -> None:
+        if (twin := self._twin(owner_id, digest)) is not None:
+            raise _duplicate(twin)
+
+    def _twin(self, owner_id: int, digest: str) -> int | None:
+        """The picture of the account that has the same bytes."""
         query = select(Image.id).where(Image.owner_id == owner_id, Image.sha256 == digest)
-        if self.session.scalar(query) is not None:
-            raise _duplicate()
+        return self.session.scalar(query)
 
     def _refuse_over_quota(self, owner_id: int, size: int) -> None:
         quota = self.quota(owner_id)
@@ -150,7 +186,7 @@ class UploadService:
 
     def _store(self, image: Image, data: bytes, decoded: Decoded) -> None:
         display, thumbnail = derivatives(decoded.picture)
-        keys = image.storage_keys
+        keys, owner_id, digest = image.storage_keys, image.owner_id, image.sha256
         try:
             for key, content in zip(keys, (data, display, thumbnail), strict=True):
                 self.storage.put(key, content)
@@ -162,7 +198,7 @@ class UploadService:
             self.handover.take(image.original_key)
             self.storage.delete(*keys)
             if isinstance(error, IntegrityError):  # the same file twice, at the same moment
-                raise _duplicate() from error
+                raise _duplicate(self._twin(owner_id, digest)) from error
             if isinstance(error, OSError):
                 logger.exception("storage failed")
                 raise _not_stored() from error
@@ -193,5 +229,5 @@ def _not_stored() -> InvalidImage:
     )
 
 
-def _duplicate() -> InvalidImage:
-    return InvalidImage("duplicate", N_("You have uploaded this picture already."))
+def _duplicate(twin: int | None) -> DuplicateImage:
+    return DuplicateImage(twin, N_("You have uploaded this picture already."))

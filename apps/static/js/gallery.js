@@ -44,5 +44,18 @@ async function follow() {
   following = false;
 }
 
-document.addEventListener("sightbox:uploaded", follow);
+// New pictures: the tiles, how many there are and how many wait are taken from a fresh page.
+async function refresh() {
+  const answer = await fetch(location.href).catch(() => null);
+  if (!answer?.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of ["[data-total]", "[data-waiting]", "[data-gallery-view]"]) {
+    const fresh = page.querySelector(part);
+    if (fresh) document.querySelector(part)?.replaceWith(fresh);
+  }
+  document.dispatchEvent(new CustomEvent("sightbox:tiles"));
+  follow();
+}
+
+document.addEventListener("sightbox:uploaded", refresh);
 follow();

@@ -48,5 +48,5 @@ document.addEventListener(
   { capture: true },
 );
 
-document.addEventListener("sightbox:uploaded", sync); // the tiles are new
+document.addEventListener("sightbox:tiles", sync); // the tiles are new
 addEventListener("pageshow", sync); // back: some browsers remember what was ticked
