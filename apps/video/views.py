@@ -25,13 +25,14 @@ from apps.errorpages import answer_error
 from apps.errors import AppError
 from apps.files import send_stored
 from apps.i18n import error_text
-from apps.models import Video, VideoStatus
+from apps.models import Video
 from apps.video.forms import ClipForm, LookForm, PlainForm
-from apps.video.results import clip_json, frames_json, rows_of, status_json
+from apps.video.results import clip_json, frames_json, rows_of, status_json, status_text
 from apps.vision.clips import ACCEPTED_CLIPS
 from apps.web import row_ids, wants_json
 
 bp = Blueprint("video", __name__, template_folder="templates")
+bp.add_app_template_filter(status_text)
 FRAMES_AT_ONCE = 2000  # in one answer to the page's script
 
 
@@ -128,6 +129,8 @@ def again(video_id: int) -> ResponseReturnValue:
 def cancel(video_id: int) -> ResponseReturnValue:
     if not services().videos.cancel(current_user.id, video_id):
         flash(gettext("The clip had been looked at to its end already."), "info")
+    if request.args.get("next") == "list":
+        return redirect(url_for("video.index"), 303)
     return redirect(url_for("video.show", video_id=video_id), 303)
 
 
@@ -214,6 +217,8 @@ def _download(clip: Video, extension: str, media_type: str, parts: Iterator[str]
     return response
 
 
-@bp.app_template_test("settled_clip")
-def settled_clip(status: VideoStatus) -> bool:
-    return status.settled
+@bp.app_template_filter()
+def clock(milliseconds: int | None) -> str:
+    """1:02.5, for people; hours are told as minutes."""
+    minutes, rest = divmod(milliseconds or 0, 60_000)
+    return f"{minutes}:{rest / 1000:04.1f}"
