@@ -10,15 +10,25 @@ from apps.services.videos import MAX_EVERY
 
 ACCEPT = "video/mp4,video/webm,video/quicktime,video/*,.mkv,.avi,.mov,.mp4,.webm,.ts,.m4v"
 EVERY = 5  # what the form begins with
-RANGE = _l("Choose a whole number from 1 to %(most)s: every how many frames to look.") % {
-    "most": MAX_EVERY
-}
+RANGE = _l(
+    "Choose a whole number from 1 to %(most)s: every how many frames to look.", most=MAX_EVERY
+)
+
+
+class WholeNumber(IntegerField):
+    """Says of a text that is no number what it says of one that is out of range."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        try:
+            super().process_formdata(valuelist)
+        except ValueError as error:
+            raise ValueError(RANGE) from error
 
 
 class LookForm(FlaskForm):
     """How a clip is looked at."""
 
-    every = IntegerField(
+    every = WholeNumber(
         _l("Look at every … frame"),
         default=EVERY,
         validators=[InputRequired(RANGE), NumberRange(1, MAX_EVERY, RANGE)],
