@@ -17,13 +17,14 @@ from tests.clips import clip_bytes
 from tests.test_browser import (  # noqa: F401 (fixtures)
     ARGUMENTS,
     CHROMIUM,
-    new_page,
     no_sideways_scrolling,
     pytestmark,
     sign_up,
     width,
 )
+from tests.test_browser import new_page as fresh_page  # noqa: F401
 
+PATIENCE = 60_000  # milliseconds for what comes at once on an idle machine
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -67,6 +68,20 @@ def chromium() -> Iterator:
 
 
 @pytest.fixture
+def new_page(fresh_page):  # noqa: F811
+    from playwright.sync_api import expect
+
+    def new_page():
+        page = fresh_page()
+        page.set_default_timeout(PATIENCE)
+        return page
+
+    expect.set_options(timeout=PATIENCE)
+    yield new_page
+    expect.set_options(timeout=5000)
+
+
+@pytest.fixture
 def walk(tmp_path) -> Path:
     path = tmp_path / "walk.webm"
     path.write_bytes(clip_bytes(40, (160, 120), codec="libvpx", format="webm"))
@@ -79,7 +94,7 @@ def open_camera(page) -> None:
     page.get_by_role("button", name="Start the camera").click()
 
 
-def test_frames_go_one_at_a_time_and_boxes_come_over_the_picture(new_page):  # noqa: F811
+def test_frames_go_one_at_a_time_and_boxes_come_over_the_picture(new_page):
     from playwright.sync_api import expect
 
     page = new_page()
@@ -106,7 +121,7 @@ def test_frames_go_one_at_a_time_and_boxes_come_over_the_picture(new_page):  # n
     assert no_sideways_scrolling(page)
 
 
-def test_mirror_pause_and_a_hidden_tab(new_page):  # noqa: F811
+def test_mirror_pause_and_a_hidden_tab(new_page):
     from playwright.sync_api import expect
 
     page = new_page()
@@ -138,7 +153,7 @@ def test_mirror_pause_and_a_hidden_tab(new_page):  # noqa: F811
     expect(page.get_by_role("button", name="Start the camera")).to_be_visible()
 
 
-def test_a_snapshot_is_in_the_gallery(new_page, site):  # noqa: F811
+def test_a_snapshot_is_in_the_gallery(new_page, site):
     from playwright.sync_api import expect
 
     page = new_page()
@@ -151,7 +166,7 @@ def test_a_snapshot_is_in_the_gallery(new_page, site):  # noqa: F811
         assert db.session.scalar(select(func.count(Image.id))) >= 1
 
 
-def test_a_busy_server_is_left_alone_as_long_as_it_says(new_page, site):  # noqa: F811
+def test_a_busy_server_is_left_alone_as_long_as_it_says(new_page, site):
     from playwright.sync_api import expect
 
     page = new_page()
@@ -179,7 +194,7 @@ def test_a_busy_server_is_left_alone_as_long_as_it_says(new_page, site):  # noqa
         ("Object.defineProperty(window, 'isSecureContext', {value: false})", "https://"),
     ],
 )  # fmt: skip
-def test_why_there_is_no_picture_is_told_with_the_next_step(new_page, script, text):  # noqa: F811
+def test_why_there_is_no_picture_is_told_with_the_next_step(new_page, script, text):
     from playwright.sync_api import expect
 
     page = new_page()
@@ -198,7 +213,7 @@ def send_clip(page, path: Path, every: int = 2) -> None:
 
 
 def test_a_clip_goes_up_plays_with_boxes_and_its_timeline_leads_through_it(
-    new_page, walk  # noqa: F811
+    new_page, walk
 ):  # fmt: skip
     from playwright.sync_api import expect
 
@@ -240,7 +255,7 @@ def test_a_clip_goes_up_plays_with_boxes_and_its_timeline_leads_through_it(
 
 
 def test_a_clip_that_the_browser_cannot_play_is_shown_frame_by_frame(
-    new_page, tmp_path  # noqa: F811
+    new_page, tmp_path
 ):  # fmt: skip
     from playwright.sync_api import expect
 
@@ -258,7 +273,7 @@ def test_a_clip_that_the_browser_cannot_play_is_shown_frame_by_frame(
     page.wait_for_function("() => document.querySelector('[data-still]').naturalWidth === 160")
 
 
-def test_what_is_no_clip_is_refused_on_the_page(new_page, tmp_path):  # noqa: F811
+def test_what_is_no_clip_is_refused_on_the_page(new_page, tmp_path):
     from playwright.sync_api import expect
 
     path = tmp_path / "notes.mp4"
@@ -271,7 +286,7 @@ def test_what_is_no_clip_is_refused_on_the_page(new_page, tmp_path):  # noqa: F8
     expect(page.get_by_role("status").filter(has_text="This is not a clip")).to_be_visible()
 
 
-def test_a_clip_in_work_is_followed_and_can_be_cancelled(new_page, site, walk):  # noqa: F811
+def test_a_clip_in_work_is_followed_and_can_be_cancelled(new_page, site, walk):
     from playwright.sync_api import expect
 
     engine, gate = services(site).detections.engine, threading.Event()

@@ -90,7 +90,7 @@ class FsspecStorage:
         with _as_os_error():
             fs, path = self._at(key)
             if isinstance(fs, MemoryFileSystem):
-                fs.pipe_file(path, file.read())
+                fs.pipe_file(path, b"".join(iter(lambda: file.read(BLOCK), b"")))
             elif isinstance(fs, AsyncFileSystem):
                 _send(fs, path, file)
             else:
