@@ -4,7 +4,7 @@ import enum
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -65,7 +65,7 @@ class Report:
 
 @dataclass(frozen=True)
 class BlobCopy:
-    """Copies the files of every picture and clip in the database. What has arrived is not sent again."""
+    """Copies the files of every picture and clip. What has arrived is not sent again."""
 
     session: scoped_session[Session]
     source: Storage
@@ -103,7 +103,7 @@ class BlobCopy:
             query = select(kind).where(kind.id > last).order_by(kind.id).limit(BATCH)
             batch = [
                 Blobs(row.id, row.storage_keys, row.bytes, row.sha256)
-                for row in self.session.scalars(query)
+                for row in cast("Iterable[Image | Video]", self.session.scalars(query))
             ]
             self.session.commit()
             if not batch:
