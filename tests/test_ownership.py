@@ -27,7 +27,8 @@ OWNED = {
     ("POST", "/images/{id}/tags/{tag}/delete"): 303,
     ("POST", "/images/delete/{id}"): 303,
 }
-# Rules with an argument that belong to nobody, or are tested elsewhere: test_classifier.py, test_video.py.
+# Rules with an argument that belong to nobody, or are tested elsewhere: test_classifier.py,
+# test_video.py.
 OPEN = {
     "/models/<name>",
     "/classifier/<name>",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
@@ -20,14 +21,14 @@ JSON = {"Accept": "application/json"}
 WEBM = clip_bytes(codec="libvpx", format="webm")
 
 
-def send(client, data: bytes | None = None, name: str = "walk.mp4", **fields: object):
+def send(client, data: bytes | None = None, name: str = "walk.mp4", **fields: Any):
     """The answer to an upload, as the page's script asks for it."""
     clip = clip_bytes() if data is None else data
     form = {"every": 1, **fields, "clip": (io.BytesIO(clip), name)}
     return client.post("/video/upload", data=form, headers=JSON)
 
 
-def uploaded(client, data: bytes | None = None, **fields: object) -> int:
+def uploaded(client, data: bytes | None = None, **fields: Any) -> int:
     answer = send(client, data, **fields)
     assert answer.status_code == 201, answer.text
     return answer.json["id"]
@@ -53,7 +54,7 @@ def idle(app, monkeypatch):
     return services(app).video_detections
 
 
-def work(app, video_id: int, **options: object) -> bool:
+def work(app, video_id: int, **options: Any) -> bool:
     with app.app_context():
         return services(app).video_detections.run(video_id, **options)
 

@@ -204,7 +204,7 @@ def test_check_leaves_nothing_behind(place):
     assert place.keys() == []
 
 
-@pytest.mark.parametrize("size", [0, 1000, 40 * 2**20])
+@pytest.mark.parametrize("size", [0, 1000, 40_000_000])
 def test_a_file_is_stored_from_a_stream_whole(place, size):
     data = bytes(range(250)) * (size // 250)
     place.storage.put_file("video/a.mp4", io.BytesIO(data))
