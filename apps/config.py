@@ -30,6 +30,8 @@ class Base:
     MAX_ARCHIVE_BYTES = 4096 * MIB  # of them all, unpacked
     MAX_IMAGE_PIXELS = 64_000_000  # width x height; refuses decompression bombs before decoding
     USER_QUOTA_BYTES = 10 * 1024 * MIB  # bytes of originals for each account; 0 is no limit
+    MAX_VIDEO_BYTES = 1024 * MIB  # bytes in one clip
+    MAX_VIDEO_SECONDS = 1800.0  # length of one clip
     GALLERY_PAGE_SIZE = 48
     ADMIN_PAGE_SIZE = 50
 
@@ -39,6 +41,8 @@ class Base:
     MODEL_DOWNLOADS = True  # whether "auto" may fetch the weights that it would rather use
     MODELS_LOADED = 2  # in memory at the same time; the least recently used one goes
     MODEL_IDLE_MINUTES = 0.0  # unload a model that nobody used for so long; 0 is never
+    LIVE_ON_CPU = False  # with celery: the web process looks at frames of cameras, on its CPU
+    LIVE_RATE = "1800 per minute"  # frames of cameras for each account
     WARM = False  # load the default model at the start instead of with the first picture
     WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder
     MAX_WEIGHTS_BYTES = 1024 * MIB  # in one file of weights that an administrator adds

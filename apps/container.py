@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -25,6 +25,7 @@ from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService
+from apps.services.live import LiveService
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
@@ -33,6 +34,8 @@ from apps.services.reviews import ReviewService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.uploads import Limits, UploadService
+from apps.services.video_detections import VideoDetections
+from apps.services.videos import ClipLimits, VideoService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
@@ -72,6 +75,10 @@ class Container:
     reviews: ReviewService
     classifications: ClassificationService
     requests: DetectionRequests
+    live: LiveService
+    video_queue: Queue
+    videos: VideoService
+    video_detections: VideoDetections
     tags: TagService
     accounts: AccountService
     workers: WorkerService
@@ -104,13 +111,19 @@ def init_app(app: Flask) -> None:
         archive_bytes=app.config["MAX_ARCHIVE_BYTES"],
     )
     images = ImageService(session, storage)
+    uploads = UploadService(session, storage, queue, limits, metrics.upload, writing, handover)
+    clip_limits = _clip_limits(app)
+    video_detections = VideoDetections(
+        session, storage, engine, models, workers, clip_limits.pixels, clip_limits.seconds
+    )
+    video_queue = _video_queue(app, queue, video_detections)
     app.extensions[EXTENSION] = Container(
         storage=storage,
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=images,
-        uploads=UploadService(session, storage, queue, limits, metrics.upload, writing, handover),
+        uploads=uploads,
         image_admin=ImageAdminService(session, tags),
         detections=detections,
         results=ResultService(session, tags),
@@ -121,6 +134,12 @@ def init_app(app: Flask) -> None:
             session, images, _classifier(app, models, queue), models.store, models.downloads, limits
         ),
         requests=DetectionRequests(session, queue, models),
+        live=LiveService(session, _live_engine(app, models, engine, queue), models),
+        video_queue=video_queue,
+        videos=VideoService(
+            session, storage, video_queue, models, clip_limits, uploads.quota, writing
+        ),
+        video_detections=video_detections,
         tags=tags,
         accounts=AccountService(session, storage),
         workers=workers,
@@ -140,6 +159,7 @@ def start(app: Flask) -> None:
     """Begin the background work of this process; again is no error."""
     queue = services(app).queue
     queue.start()
+    services(app).video_queue.start()
     if queue.works_here:
         warm(app)
 
@@ -272,23 +292,68 @@ def _queue(app: Flask, detections: DetectionService) -> Queue:
     raise _unknown("QUEUE", app, "thread", "celery")
 
 
-def _write(run: Callable[[int], None], image_id: int) -> None:
+def _write(run: Callable[[int], object], job_id: int) -> None:
     """Run a job inside of a request that only reads otherwise."""
     with writing():
-        run(image_id)
+        run(job_id)
 
 
-def _celery_queue(app: Flask) -> Queue:
-    from apps.jobs.celery import BROKERS, CeleryQueue, make_celery  # only who uses it pays for it
+def _video_queue(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
+    """Clips have a thread of their own: one frame at a time is in the engine beside pictures."""
+    if not queue.works_here:
+        return _celery_queue(app, clips=True)
+    if isinstance(queue, InlineQueue):
+        return InlineQueue(lambda video_id: _write(clips.run, video_id))
+    threads = ThreadQueue(
+        run=lambda video_id: _run_clip(clips, threads, video_id),
+        next_job=clips.next_queued,
+        recover=clips.recover,
+        context=app.app_context,
+        poll=app.config["QUEUE_POLL_SECONDS"],
+        name="clips",
+    )
+    return threads
+
+
+def _run_clip(clips: VideoDetections, threads: ThreadQueue, video_id: int) -> None:
+    clips.run(video_id, lambda: threads.stopping)
+
+
+def _clip_limits(app: Flask) -> ClipLimits:
+    """Raises ConfigError if a clip could not be of any size."""
+    for key in ("MAX_VIDEO_BYTES", "MAX_VIDEO_SECONDS"):
+        if not app.config[key] > 0:
+            raise ConfigError(f"SIGHTBOX_{key} must be more than 0.")
+    config = app.config
+    return ClipLimits(
+        config["MAX_VIDEO_BYTES"], config["MAX_VIDEO_SECONDS"], config["MAX_IMAGE_PIXELS"]
+    )
+
+
+def _live_engine(app: Flask, models: ModelService, engine: Engine, queue: Queue) -> Engine | None:
+    """What looks at frames of cameras, which cannot wait for another process."""
+    if queue.works_here:
+        return engine
+    if not app.config["LIVE_ON_CPU"]:
+        return None
+    if not isinstance(engine, TorchEngine):
+        return engine
+    options = replace(engine.options, device="cpu", precision="float32")
+    return TorchEngine(models.store, models.configured, options, models.registry.get)
+
+
+def _celery_queue(app: Flask, *, clips: bool = False) -> Queue:
+    from apps.jobs import celery  # only who uses it pays for it
 
     broker = str(app.config["CELERY_BROKER_URL"] or "")
-    kinds = {*BROKERS, "memory"} if app.testing else BROKERS
+    kinds = {*celery.BROKERS, "memory"} if app.testing else celery.BROKERS
     if broker.partition("://")[0] not in kinds:
         raise ConfigError(
             "SIGHTBOX_QUEUE=celery needs SIGHTBOX_CELERY_BROKER_URL, for example "
             "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
         )
-    return CeleryQueue(make_celery(broker, _seconds(app, "SWEEP_SECONDS")))
+    made = celery.make_celery(broker, _seconds(app, "SWEEP_SECONDS"))
+    return celery.CeleryQueue(made, celery.CLIP if clips else celery.DETECT)
 
 
 def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:

@@ -59,10 +59,12 @@ SLOW_FORMS = frozenset(
     {"auth.login", "auth.verify", "auth.forgot_password", "auth.send_confirmation"}
     | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
     | {"account.show", "account.delete", "crud.model_new", "detector.upload"}
-    | {"detector.save_state"}
+    | {"detector.save_state", "video.upload"}
 )
 # These only ask.
-ASKING_FORMS = frozenset({"classifier.model", "classifier.answer", "classifier.predict"})
+ASKING_FORMS = frozenset(
+    {"classifier.model", "classifier.answer", "classifier.predict", "live.detect"}
+)
 
 
 @event.listens_for(Engine, "connect")

@@ -40,4 +40,7 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     from apps.container import services
     from apps.wsgi import app
 
-    services(app).queue.stop(timeout=8)
+    pictures, clips = services(app).queue, services(app).video_queue
+    clips.stop(timeout=0)  # told first, so that both end at the same time
+    pictures.stop(timeout=8)
+    clips.stop(timeout=4)

@@ -26,12 +26,16 @@ UPLOADS = frozenset(
 # Addresses that are for programs alone; some of them read JSON.
 PROGRAMS = frozenset(
     {"classifier.predict", "detector.state", "detector.save_state", "detector.review_next"}
+    | {"live.detect"}
 )
 JSON_BODIES = frozenset({"detector.save_state"})
+VIDEO_UPLOAD = "video.upload"
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
 FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
 THEME_COOKIE = "sightbox_theme"
 THEMES = ("auto", "light", "dark")
+NO_SENSORS = "camera=(), microphone=(), geolocation=()"
+CAMERA_HERE = "camera=(self), microphone=(), geolocation=()"  # of the page that shows it
 _preparing = threading.Lock()
 YEAR = 365 * 24 * 3600  # seconds
 MAX_ID = 2**31 - 1  # of an INTEGER column; database drivers crash on larger numbers
@@ -102,6 +106,8 @@ def _limit_body() -> None:
     config = current_app.config
     if request.endpoint == WEIGHTS_UPLOAD and _sent_by_admin():
         request.max_content_length = config["MAX_WEIGHTS_BYTES"] + FORM_BYTES
+    elif request.endpoint == VIDEO_UPLOAD and "_user_id" in session:
+        request.max_content_length = config["MAX_VIDEO_BYTES"] + FORM_BYTES
     elif not (request.endpoint in UPLOADS and "_user_id" in session):
         request.max_content_length = min(FORM_BYTES, config["MAX_CONTENT_LENGTH"])
 
@@ -119,7 +125,7 @@ def _security_headers(response: Response) -> Response:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
+    headers.setdefault("Permissions-Policy", NO_SENSORS)
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", f"max-age={YEAR}")
     if request.endpoint and not request.endpoint.endswith("static"):
@@ -135,6 +141,7 @@ def content_security_policy() -> str:
             "default-src 'self'",
             # data: for the icons inside Bootstrap's style sheet
             f"img-src 'self' data: blob:{f' {pictures}' if pictures else ''}",
+            f"media-src 'self' blob:{f' {pictures}' if pictures else ''}",
             "object-src 'none'",
             "base-uri 'none'",
             "form-action 'self'",

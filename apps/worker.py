@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -23,11 +24,13 @@ from apps.container import heartbeat, services, warm
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import TryLater
-from apps.jobs.celery import DETECT, SWEEP, CeleryQueue
+from apps.jobs.celery import CLIP, DETECT, SWEEP, CeleryQueue
 from apps.ops.metrics import serve_metrics
 
 logger = logging.getLogger(__name__)
 
+SLICE = 600.0  # seconds for which a clip keeps a worker at most; less when pictures wait
+LOOK = 1.0  # seconds between two looks whether pictures wait
 PAUSE = 5.0  # seconds for which a worker lets a database alone that does not answer
 PR_SET_PDEATHSIG = 1  # of prctl(2), Linux
 
@@ -41,6 +44,7 @@ queue = services(flask_app).queue
 if not isinstance(queue, CeleryQueue):
     sys.exit("Sightbox does not start: set SIGHTBOX_QUEUE=celery, here and for the web process.")
 messages: CeleryQueue = queue
+clip_queue = services(flask_app).video_queue
 celery_app = queue.celery
 
 
@@ -62,14 +66,51 @@ def detect(image_id: int) -> None:
         raise Reject("try later", requeue=True) from None
 
 
+@celery_app.task(name=CLIP)
+def clip(video_id: int) -> None:
+    """Look at a clip while no picture waits; what is left of it goes to the end of its queue."""
+    try:
+        with flask_app.app_context():
+            if services().video_detections.run(video_id, _make_way()):
+                clip_queue.enqueue(video_id)
+            if services().detections.engine.trouble is not None:
+                raise TryLater("the engine of this worker cannot work")
+    except OperationalError as error:
+        logger.warning("database away; video_id=%d waits: %s", video_id, error.orig)
+        time.sleep(PAUSE)
+        raise Reject("database away", requeue=True) from None
+    except TryLater as error:
+        logger.warning("video_id=%d waits: %s", video_id, error)
+        time.sleep(PAUSE)
+        raise Reject("try later", requeue=True) from None
+
+
+def _make_way() -> Callable[[], bool]:
+    """When a clip should be put aside: asked after each of its frames."""
+    begun = looked = time.monotonic()
+
+    def pause() -> bool:
+        nonlocal looked
+        now = time.monotonic()
+        if now - looked < LOOK:
+            return False
+        looked = now
+        return now - begun > SLICE or services().detections.waiting() > 0
+
+    return pause
+
+
 @celery_app.task(name=SWEEP)
 def sweep() -> None:
     """Take back what lost workers held, and send the messages again that the broker lost."""
     try:
         with flask_app.app_context():
-            detections = services().detections
+            detections, clips = services().detections, services().video_detections
             detections.recover()
+            clips.recover()
             messages.refill(detections.waiting(), detections.queued)
+            if isinstance(clip_queue, CeleryQueue):
+                clip_queue.refill(clips.waiting(), clips.queued)
     except OperationalError as error:
         logger.warning("database away; the next sweep tries again: %s", error.orig)
 
@@ -78,6 +119,7 @@ def _beat() -> None:
     """Every process also takes back by itself: only it knows what it no longer works on."""
     services().workers.beat()
     services().detections.recover()
+    services().video_detections.recover()
 
 
 life = heartbeat(flask_app, services(flask_app).workers, _beat)

@@ -58,6 +58,7 @@ def site(tmp_path_factory):
     thread.join(10)
     server.server_close()
     services(app).queue.stop(10)
+    services(app).video_queue.stop(10)
     with app.app_context():
         db.session.remove()
         db.engine.dispose()

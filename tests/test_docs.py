@@ -64,6 +64,8 @@ def test_every_architecture_folder_exists():
         "auth",
         "detector",
         "classifier",
+        "live",
+        "video",
         "crud",
         "ops",
         "cli",

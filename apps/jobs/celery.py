@@ -17,8 +17,9 @@ logger = logging.getLogger(__name__)
 
 DETECT = "sightbox.detect"  # names of the tasks, and of the queues that carry them
 SWEEP = "sightbox.sweep"
-# Two queues, so that sweeps do not wait behind ten thousand pictures.
-DETECTIONS, SWEEPS = (Messages(name, Exchange(name), name) for name in (DETECT, SWEEP))
+CLIP = "sightbox.clip"
+# Queues of their own, so that neither sweeps nor clips wait behind ten thousand pictures.
+DETECTIONS, SWEEPS, CLIPS = (Messages(name, Exchange(name), name) for name in (DETECT, SWEEP, CLIP))
 
 TIMEOUT = 2.0  # seconds to reach the broker: a person waits for the upload
 REST = 30.0  # seconds in which a broker that did not answer is left alone
@@ -58,8 +59,8 @@ def make_celery(broker: str, sweep_seconds: float) -> Celery:
         worker_concurrency=1,  # one model uses the whole device
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the claim outlives the message
         task_default_queue=DETECT,
-        task_queues=[DETECTIONS, SWEEPS],
-        task_routes={SWEEP: {"queue": SWEEP}},
+        task_queues=[DETECTIONS, SWEEPS, CLIPS],
+        task_routes={SWEEP: {"queue": SWEEP}, CLIP: {"queue": CLIP}},
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
@@ -79,12 +80,17 @@ def make_celery(broker: str, sweep_seconds: float) -> Celery:
 
 
 class CeleryQueue:
-    """Sends a message for each job; a broker that is away costs nothing but time until a sweep."""
+    """Sends a message for each job; a broker that is away costs nothing but time until a sweep.
+
+    Args:
+        task: DETECT or CLIP; what its messages ask for.
+    """
 
     works_here = False
 
-    def __init__(self, celery: Celery) -> None:
+    def __init__(self, celery: Celery, task: str = DETECT) -> None:
         self.celery = celery
+        self.task = task
         self._silent_until = 0.0  # time.monotonic()
         self._away = False
 
@@ -92,7 +98,7 @@ class CeleryQueue:
         if time.monotonic() < self._silent_until:
             return
         try:
-            self.celery.send_task(DETECT, (job_id,), retry=True, retry_policy=RETRY)
+            self.celery.send_task(self.task, (job_id,), retry=True, retry_policy=RETRY)
         except Exception as error:  # the row is committed: whatever it is, the upload succeeded
             self._silent_until = time.monotonic() + REST
             if not self._away:  # said once
@@ -131,5 +137,6 @@ class CeleryQueue:
     def messages(self) -> int:
         """How many messages for jobs no worker has taken yet."""
         with self.celery.connection_for_write() as connection, connection.channel() as channel:
-            declared = DETECTIONS(channel).queue_declare()
+            queue = CLIPS if self.task == CLIP else DETECTIONS
+            declared = queue(channel).queue_declare()
         return int(declared.message_count)

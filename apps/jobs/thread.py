@@ -25,6 +25,7 @@ class ThreadQueue:
         context: entered around each of the three (an application context).
         poll: seconds after which it looks again without having been woken.
         threads: jobs at the same time.
+        name: of the threads.
         heartbeat: tells other processes that this one is at work.
     """
 
@@ -39,6 +40,7 @@ class ThreadQueue:
         poll: float,
         threads: int = 1,
         heartbeat: Heartbeat | None = None,
+        name: str = "detector",
     ) -> None:
         self._run = run
         self._next_job = next_job
@@ -47,6 +49,7 @@ class ThreadQueue:
         self._poll = poll
         self._count = threads
         self._heartbeat = heartbeat
+        self._name = name
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._starting = threading.Lock()
@@ -64,7 +67,10 @@ class ThreadQueue:
                 return
             self._threads = [
                 threading.Thread(
-                    target=self._loop, args=(number == 0,), name=f"detector-{number}", daemon=True
+                    target=self._loop,
+                    args=(number == 0,),
+                    name=f"{self._name}-{number}",
+                    daemon=True,
                 )
                 for number in range(self._count)
             ]
@@ -72,6 +78,11 @@ class ThreadQueue:
                 thread.start()
             if self._heartbeat is not None:
                 self._heartbeat.start()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a job that can be interrupted should end soon."""
+        return self._stopping.is_set()
 
     def stop(self, timeout: float) -> None:
         self._stopping.set()

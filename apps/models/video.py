@@ -75,6 +75,19 @@ class Video(Model):
     queued_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=utcnow)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
+    @property
+    def file_key(self) -> str:
+        return f"video/{self.key}.{self.extension}"
+
+    @property
+    def poster_key(self) -> str:
+        """The first frame, a JPEG that lists show."""
+        return f"poster/{self.key}.jpg"
+
+    @property
+    def storage_keys(self) -> tuple[str, str]:
+        return self.file_key, self.poster_key
+
 
 class VideoFrame(Model):
     """What was found in one frame of a clip."""

@@ -18,6 +18,7 @@ from apps.models import (
     PictureCount,
     Role,
     User,
+    Video,
     fold,
     new_session_key,
     utcnow,
@@ -265,7 +266,9 @@ class AccountService:
         ids = list(user_ids)
         self._keep_an_admin(ids)
         images = self.session.scalars(select(Image).where(Image.owner_id.in_(ids))).all()
+        clips = self.session.scalars(select(Video).where(Video.owner_id.in_(ids))).all()
         keys = [key for image in images for key in image.storage_keys]
+        keys += [key for clip in clips for key in clip.storage_keys]
         delete_pictures(self.session, Image.owner_id.in_(ids))
         users = self.session.scalars(select(User).where(User.id.in_(ids))).all()
         for user in users:

@@ -4,19 +4,24 @@ import enum
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.models import Image
+from apps.models import Image, Video
 from apps.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 4  # pictures; each is in memory whole
+AT_ONCE = 4  # pictures
+IN_MEMORY = 64 * 2**20  # bytes of each; larger ones, clips, go through a temporary file
+BLOCK = 2**20  # bytes read at a time
 BATCH = 16  # pictures; when all of a batch fail, a storage is away and the copy ends
 
 
@@ -35,10 +40,10 @@ BAD = frozenset({Fate.MISSING, Fate.DAMAGED, Fate.FAILED})
 
 @dataclass(frozen=True)
 class Blobs:
-    """The three files of one picture."""
+    """The files of one picture or clip."""
 
-    image_id: int
-    keys: tuple[str, str, str]  # original, display, thumbnail
+    image_id: int  # or that of a clip
+    keys: tuple[str, ...]  # the original first
     bytes: int  # of the original
     sha256: str  # of the original
 
@@ -47,7 +52,7 @@ class Blobs:
 class Report:
     """How far a copy is."""
 
-    pictures: int  # in the database
+    pictures: int  # in the database, and clips
     seen: int = 0  # of them
     counts: Counter[Fate] = field(default_factory=Counter)  # files
     bad: list[tuple[Fate, int, str]] = field(default_factory=list)  # fate, picture, key
@@ -60,7 +65,7 @@ class Report:
 
 @dataclass(frozen=True)
 class BlobCopy:
-    """Copies the files of every picture in the database. What has arrived is not sent again."""
+    """Copies the files of every picture and clip. What has arrived is not sent again."""
 
     session: scoped_session[Session]
     source: Storage
@@ -73,9 +78,10 @@ class BlobCopy:
             OSError: nothing can be written to the target.
         """
         self.target.check()
-        report = Report(self.session.scalar(select(func.count(Image.id))) or 0)
+        counts = [self.session.scalar(select(func.count(kind.id))) or 0 for kind in (Image, Video)]
+        report = Report(sum(counts))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for batch in self._batches():
+            for batch in chain(self._batches(Image), self._batches(Video)):
                 away = 0
                 for blobs, fates in zip(batch, pool.map(self._picture, batch), strict=True):
                     report.seen += 1
@@ -90,14 +96,14 @@ class BlobCopy:
                     break
         return report
 
-    def _batches(self) -> Iterator[list[Blobs]]:
-        """Every picture, by its number; no transaction is open between two batches."""
+    def _batches(self, kind: type[Image] | type[Video]) -> Iterator[list[Blobs]]:
+        """Every one of a kind, by its number; no transaction is open between two batches."""
         last = 0
         while True:
-            query = select(Image).where(Image.id > last).order_by(Image.id).limit(BATCH)
+            query = select(kind).where(kind.id > last).order_by(kind.id).limit(BATCH)
             batch = [
-                Blobs(image.id, image.storage_keys, image.bytes, image.sha256)
-                for image in self.session.scalars(query)
+                Blobs(row.id, row.storage_keys, row.bytes, row.sha256)
+                for row in cast("Iterable[Image | Video]", self.session.scalars(query))
             ]
             self.session.commit()
             if not batch:
@@ -124,13 +130,18 @@ class BlobCopy:
         if there is not None and wanted in (there, None):
             return Fate.THERE
         try:
-            with self.source.open(key) as file:
-                data = file.read()
+            with SpooledTemporaryFile(IN_MEMORY) as copy:
+                digest = hashlib.sha256()
+                with self.source.open(key) as file:
+                    while block := file.read(BLOCK):
+                        digest.update(block)
+                        copy.write(block)
+                if original and digest.hexdigest() != blobs.sha256:
+                    return Fate.DAMAGED
+                copy.seek(0)
+                self.target.put_file(key, cast("BinaryIO", copy))
         except FileNotFoundError:
             return Fate.MISSING
-        if original and hashlib.sha256(data).hexdigest() != blobs.sha256:
-            return Fate.DAMAGED
-        self.target.put(key, data)
         return Fate.COPIED
 
 

@@ -32,6 +32,9 @@ from apps.vision.decode import MEDIA_TYPES
 
 logger = logging.getLogger(__name__)
 
+GONE = N_("The stored file of this picture is gone.")
+AWAY = N_("The storage of the pictures does not answer. Try again in a moment.")
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -203,7 +206,7 @@ class ImageService:
         title = image.title if original else None
         etag = f"{image.sha256[:32]}{kind}"
         self.session.commit()  # no transaction stays open while the storage is asked
-        with _storage_errors():
+        with storage_errors():
             link = self.storage.link(storage_key, media_type, title)
             if link is not None:
                 return StoredLink(link)
@@ -221,7 +224,7 @@ class ImageService:
         """
         key = image.original_key
         self.session.commit()  # as in open_file
-        with _storage_errors(), self.storage.open(key) as file:
+        with storage_errors(), self.storage.open(key) as file:
             return file.read()
 
     # -- delete ----------------------------------------------------------------------------
@@ -247,14 +250,16 @@ class ImageService:
 
 
 @contextmanager
-def _storage_errors() -> Iterator[None]:
-    """Errors of reading, as what a user may be told."""
+def storage_errors(gone: str = GONE, away: str = AWAY) -> Iterator[None]:
+    """Errors of reading, as what a user may be told.
+
+    Args:
+        gone, away: English message ids for a file that is missing and for a silent storage.
+    """
     try:
         yield
     except FileNotFoundError:
-        raise NotFound(N_("The stored file of this picture is gone.")) from None
+        raise NotFound(gone) from None
     except OSError as error:
         logger.exception("storage failed")
-        raise Unavailable(
-            N_("The storage of the pictures does not answer. Try again in a moment.")
-        ) from error
+        raise Unavailable(away) from error

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
-from apps.models import DETECTOR, Image, ImageStatus, Result, Setting
+from apps.models import DETECTOR, Image, ImageStatus, Result, Setting, Video, VideoStatus
 from apps.vision.devices import has_gpu
 from apps.vision.engine import AUTO, choose
 from apps.vision.zoo.downloads import Download, Downloads
@@ -42,7 +42,7 @@ class ModelUse:
     """Pictures that a model has looked at, or will."""
 
     pictures: int  # that keep a result of it
-    waiting: int  # for this model, or looked at by it now
+    waiting: int  # for this model, or looked at by it now; clips too
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,14 @@ class ModelService:
         made = select(func.count()).where(Result.model == name)
         unsettled = Image.status.in_([ImageStatus.QUEUED, ImageStatus.RUNNING])
         waiting = select(func.count()).where(Image.wanted_model == name, unsettled)
-        return ModelUse(self.session.scalar(made) or 0, self.session.scalar(waiting) or 0)
+        clips = select(func.count()).where(
+            Video.wanted_model == name,
+            Video.status.in_([VideoStatus.QUEUED, VideoStatus.RUNNING]),
+        )
+        return ModelUse(
+            self.session.scalar(made) or 0,
+            (self.session.scalar(waiting) or 0) + (self.session.scalar(clips) or 0),
+        )
 
     def ready(self) -> list[DetectorSpec]:
         """The detectors whose weights are there."""

@@ -14,6 +14,10 @@ class Storage(Protocol):
         """Store ``data`` whole or not at all."""
         ...
 
+    def put_file(self, key: str, file: BinaryIO) -> None:
+        """Store the rest of ``file`` whole or not at all, with little of it in memory at a time."""
+        ...
+
     def open(self, key: str) -> BinaryIO:
         """A readable, seekable stream; the caller closes it.
 

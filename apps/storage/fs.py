@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from apps.storage.settings import S3, checked_options, checked_presign, checked_
 logger = logging.getLogger(__name__)
 
 BLOCK = 4 * 2**20  # bytes asked for at once, and held in memory, while a blob is streamed
+PART = 16 * 2**20  # bytes of one part of a blob that is sent in parts: 10,000 make 160 GB
 PROBE = ".check"  # written and deleted again by check()
 AT_ONCE = 32  # connections to a server, and keys deleted at the same time
 DELETE_BATCH = 64  # keys; when all of a batch fail, the server is away and the rest is left
@@ -82,7 +84,17 @@ class FsspecStorage:
             if isinstance(fs, AsyncFileSystem | MemoryFileSystem):
                 fs.pipe_file(path, data, **_in_time(fs, len(data)))  # shown when it is complete
             else:
-                _replace(fs, path, data)
+                _replace(fs, path, io.BytesIO(data))
+
+    def put_file(self, key: str, file: BinaryIO) -> None:
+        with _as_os_error():
+            fs, path = self._at(key)
+            if isinstance(fs, MemoryFileSystem):
+                fs.pipe_file(path, b"".join(iter(lambda: file.read(BLOCK), b"")))
+            elif isinstance(fs, AsyncFileSystem):
+                _send(fs, path, file)
+            else:
+                _replace(fs, path, file)
 
     def open(self, key: str) -> BinaryIO:
         size = self.size(key)
@@ -261,7 +273,21 @@ def _in_time(fs: Any, size: int = 0) -> dict[str, float]:
     return {"timeout": WAIT + size / SLOWEST} if isinstance(fs, AsyncFileSystem) else {}
 
 
-def _replace(fs: Any, path: str, data: bytes) -> None:
+def _send(fs: Any, path: str, source: BinaryIO) -> None:
+    """In parts, to a server that shows the whole when the last one is there."""
+    target = fs.open(path, "wb", block_size=PART, autocommit=False)
+    try:
+        shutil.copyfileobj(source, target, BLOCK)
+        target.close()
+        target.commit()
+    except BaseException:
+        target.closed = True  # else its end would send what is there as the whole
+        with suppress(Exception):  # the first error says more
+            target.discard()
+        raise
+
+
+def _replace(fs: Any, path: str, source: BinaryIO) -> None:
     """Write beside ``path`` and move there, for filesystems that show half a file."""
     folder = posixpath.dirname(path)
     fs.makedirs(folder, exist_ok=True)
@@ -269,7 +295,7 @@ def _replace(fs: Any, path: str, data: bytes) -> None:
     local = isinstance(fs, LocalFileSystem)
     try:
         with fs.open(temporary, "wb") as file:
-            file.write(data)
+            shutil.copyfileobj(source, file, BLOCK)
             if local:
                 file.flush()
                 os.fsync(file.fileno())

@@ -1,12 +1,16 @@
 """Blobs as files below one folder."""
 
+import io
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
+
+BLOCK = 2**20  # bytes copied at a time
 
 
 class LocalStorage:
@@ -16,14 +20,17 @@ class LocalStorage:
         self.root = Path(root)
 
     def put(self, key: str, data: bytes) -> None:
+        self.put_file(key, io.BytesIO(data))
+
+    def put_file(self, key: str, file: BinaryIO) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with os.fdopen(descriptor, "wb") as target:
+                shutil.copyfileobj(file, target, BLOCK)
+                target.flush()
+                os.fsync(target.fileno())
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -202,3 +202,24 @@ def test_check_leaves_nothing_behind(place):
     place.storage.check()
     place.storage.check()
     assert place.keys() == []
+
+
+@pytest.mark.parametrize("size", [0, 1000, 40_000_000])
+def test_a_file_is_stored_from_a_stream_whole(place, size):
+    data = bytes(range(250)) * (size // 250)
+    place.storage.put_file("video/a.mp4", io.BytesIO(data))
+    assert place.storage.size("video/a.mp4") == size
+    with place.storage.open("video/a.mp4") as file:
+        assert file.read() == data
+
+
+def test_a_stream_that_breaks_leaves_nothing(place):
+    class Broken(io.BytesIO):
+        def read(self, size=-1, /):
+            if self.tell() > 20 * 2**20:
+                raise OSError("the connection broke")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="broke"):
+        place.storage.put_file("video/a.mp4", Broken(b"x" * 40 * 2**20))
+    assert place.keys() == []

@@ -1,0 +1,1 @@
+"""The camera of this device, looked through live."""

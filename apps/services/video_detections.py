@@ -1,0 +1,343 @@
+"""From a waiting clip to stored boxes of its frames, in slices that can be interrupted."""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
+from apps.jobs import TryLater
+from apps.models import Video, VideoFrame, VideoStatus, utcnow
+from apps.services.detections import MAX_ATTEMPTS
+from apps.services.models import ModelService
+from apps.services.videos import MOST_LOOKS
+from apps.services.workers import WorkerService, worker_name
+from apps.storage import Storage
+from apps.vision.clips import ClipFrame, frames_of
+from apps.vision.types import Box, Engine
+
+logger = logging.getLogger(__name__)
+
+FAILED = N_("Looking at the clip failed three times. The server's log has the details.")
+CRASHED = N_("The detector stopped three times while it looked at this clip.")
+LOST = N_("The stored file of this clip is gone. Upload it again.")
+TOO_MANY = N_("The clip has more frames than its header says. Look at fewer of them.")
+TOO_LONG = N_("The clip is longer than its header says, and longer than clips may be.")
+SAVE_SECONDS = 0.5  # between two commits of what was found
+MOST_BOXES = 100  # of one frame that are kept
+Pause = Callable[[], bool]  # asked after each frame
+
+
+@dataclass(frozen=True)
+class VideoClaim:
+    """The right to look at one clip. ``attempt`` tells it from an earlier, lost claim."""
+
+    video_id: int
+    attempt: int
+    storage_key: str
+    extension: str
+    every: int
+    frames: int
+    duration_ms: int
+    model: str  # name in the registry, or "auto"
+    after: tuple[int, int] | None  # (number, time_ms) of the last frame that is known already
+
+
+class _Stopped(Exception):
+    """The claim was lost: the clip was deleted, or somebody else has it."""
+
+
+class _Cancelled(Exception):
+    """Its owner does not want to know more."""
+
+
+@dataclass(frozen=True)
+class VideoDetections:
+    """The worker's side of clips, as DetectionService is that of pictures.
+
+    Args:
+        max_pixels, max_seconds: of a clip, whatever its header said.
+        save_seconds: between two commits of what was found.
+    """
+
+    session: scoped_session[Session]
+    storage: Storage
+    engine: Engine
+    models: ModelService
+    workers: WorkerService
+    max_pixels: int
+    max_seconds: float
+    save_seconds: float = SAVE_SECONDS
+    busy: list[int] = field(default_factory=list)  # what threads of this process run just now
+
+    def run(self, video_id: int, pause: Pause = lambda: False) -> bool:
+        """Look at one queued clip. Again, or from two workers at once, does nothing more.
+
+        Args:
+            pause: asked after each frame; when true, the clip waits again and the next run goes
+                on after that frame.
+
+        Returns:
+            Whether it was put back before its end.
+
+        Raises:
+            TryLater: the storage is away, and the clip waits again with no try counted.
+        """
+        if self.engine.trouble is not None:
+            return False
+        self.busy.append(video_id)
+        try:
+            claim = self._claim(video_id)
+            return claim is not None and self._work(claim, pause)
+        finally:
+            self.busy.remove(video_id)
+
+    def next_queued(self, but: Collection[int] = ()) -> int | None:
+        """The oldest waiting clip except ``but``; None while the engine cannot work."""
+        if self.engine.trouble is not None:
+            return None
+        return next(iter(self.queued(1, but)), None)
+
+    def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
+        """The waiting clips except ``but``, oldest first, at most ``limit``."""
+        query = select(Video.id).where(Video.status == VideoStatus.QUEUED, Video.id.not_in(but))
+        found = self.session.scalars(query.order_by(Video.queued_at, Video.id).limit(limit)).all()
+        self.session.commit()
+        return list(found)
+
+    def waiting(self) -> int:
+        """How many clips wait."""
+        query = select(func.count()).where(Video.status == VideoStatus.QUEUED)
+        found = self.session.scalar(query)
+        self.session.commit()
+        return found or 0
+
+    def recover(self) -> int:
+        """As DetectionService.recover: what a lost worker left running waits again, or fails."""
+        running = Video.status == VideoStatus.RUNNING
+        rows = self.session.execute(
+            select(
+                Video.id, Video.claimed_by, Video.claimed_at, Video.attempts, Video.cancelled
+            ).where(running)
+        ).all()
+        abandoned = self.workers.abandoned((row.claimed_by, row.claimed_at) for row in rows)
+        me = worker_name()
+        left = [
+            row
+            for row, gone in zip(rows, abandoned, strict=True)
+            if gone or (row.claimed_by == me and row.id not in self.busy)
+        ]
+        for row in left:
+            values: dict[str, object] = {"status": VideoStatus.QUEUED}
+            if row.cancelled:
+                values = {"status": VideoStatus.CANCELLED, "finished_at": utcnow()}
+            elif row.attempts >= MAX_ATTEMPTS:
+                values = {
+                    "status": VideoStatus.FAILED, "error": CRASHED, "finished_at": utcnow()
+                }  # fmt: skip
+            self.session.execute(
+                update(Video)
+                .where(Video.id == row.id, running, Video.attempts == row.attempts)
+                .values(claimed_by=None, **values)
+            )
+        self.session.commit()
+        if left:
+            logger.info("recovered clips=%d", len(left))
+        return len(left)
+
+    # -- one clip --------------------------------------------------------------------------
+
+    def _claim(self, video_id: int) -> VideoClaim | None:
+        """Take the row, or nothing if it does not wait; commits, so no transaction stays open."""
+        default = self.models.default()
+        row = self.session.execute(
+            update(Video)
+            .where(Video.id == video_id, Video.status == VideoStatus.QUEUED)
+            .values(
+                status=VideoStatus.RUNNING,
+                attempts=Video.attempts + 1,
+                claimed_by=worker_name(),
+                claimed_at=utcnow(),
+                error=None,
+            )
+            .returning(Video.attempts, Video.key, Video.extension, Video.every, Video.frames,
+                       Video.duration_ms, Video.model, Video.wanted_model)
+        ).one_or_none()  # fmt: skip
+        last = self.session.execute(
+            select(VideoFrame.number, VideoFrame.time_ms)
+            .where(VideoFrame.video_id == video_id)
+            .order_by(VideoFrame.number.desc())
+            .limit(1)
+        ).one_or_none()
+        self.session.commit()
+        if row is None:
+            return None
+        return VideoClaim(
+            video_id,
+            row.attempts,
+            f"video/{row.key}.{row.extension}",
+            row.extension,
+            row.every,
+            row.frames or 0,
+            row.duration_ms or 0,
+            row.model or row.wanted_model or default,  # what it began with, it goes on with
+            None if last is None else (last.number, last.time_ms),
+        )
+
+    def _work(self, claim: VideoClaim, pause: Pause) -> bool:
+        """Whether the clip was put back."""
+        video_id = claim.video_id
+        try:
+            if self._look(claim, pause):
+                self._put_back(claim)
+                return True
+            self._end(claim, VideoStatus.DONE, progress=1.0)
+        except _Stopped:
+            logger.info("claim lost video_id=%d attempt=%d", video_id, claim.attempt)
+        except _Cancelled:
+            self._end(claim, VideoStatus.CANCELLED)
+        except TryLater:
+            self._put_back(claim)
+            raise
+        except ConfigError as error:  # of this worker, not of the clip
+            self._put_back(claim)
+            raise TryLater(str(error)) from error
+        except DeviceLost as error:  # a try is counted: the clip itself may have done it
+            logger.warning("device lost video_id=%d attempt=%d", video_id, claim.attempt)
+            self._fail_or_retry(claim, str(error))
+        except AppError as error:  # its text says why, and trying again cannot help
+            logger.warning("clip refused video_id=%d reason=%s", video_id, error)
+            self._end(claim, VideoStatus.FAILED, error=str(error)[:300])
+        except Exception:
+            logger.exception("clip failed video_id=%d attempt=%d", video_id, claim.attempt)
+            self._fail_or_retry(claim)
+        return False
+
+    def _look(self, claim: VideoClaim, pause: Pause) -> bool:
+        """Look at frame after frame; whether ``pause`` ended it."""
+        with self._open(claim) as file:
+            frames = frames_of(file, claim.extension, claim.every, self.max_pixels, claim.after)
+            batch: list[dict[str, Any]] = []
+            saved, model = time.monotonic(), None
+            for frame in frames:
+                self._refuse_endless(claim, frame)
+                found = self.engine.detect(frame.picture, claim.model, frame.size, patient=True)
+                model = found.model
+                batch.append(_row(claim, frame, found.boxes))
+                paused = pause()
+                if paused or time.monotonic() - saved >= self.save_seconds:
+                    self._save(claim, batch, model)
+                    saved, batch = time.monotonic(), []
+                if paused:
+                    return True
+            self._save(claim, batch, model)
+        return False
+
+    def _open(self, claim: VideoClaim) -> BinaryIO:
+        try:
+            return self.storage.open(claim.storage_key)
+        except FileNotFoundError as error:
+            raise DetectionError(LOST) from error
+        except OSError:
+            try:
+                self.storage.check()
+            except OSError as error:
+                raise TryLater(f"the storage is away: {error}") from error
+            raise  # the storage is there: this one file cannot be read
+
+    def _refuse_endless(self, claim: VideoClaim, frame: ClipFrame) -> None:
+        if frame.number > MOST_LOOKS * claim.every:
+            raise DetectionError(TOO_MANY)
+        if frame.time_ms > 1000 * self.max_seconds + 5000:
+            raise DetectionError(TOO_LONG)
+
+    def _save(self, claim: VideoClaim, batch: list[dict[str, Any]], model: str | None) -> None:
+        """What was found so far, how far it is and a sign of life, in one commit.
+
+        Raises:
+            _Stopped: the claim is lost.
+            _Cancelled: its owner cancelled it.
+        """
+        values: dict[str, object] = {"claimed_at": utcnow()}
+        if batch:
+            values["progress"] = _progress(claim, batch[-1])
+        if model is not None:
+            values["model"] = model
+        cancelled = self._update(claim, Video.cancelled, **values)
+        if cancelled is None:
+            self.session.rollback()
+            raise _Stopped
+        if batch:
+            self.session.execute(insert(VideoFrame), batch)
+        self.session.commit()
+        if cancelled:
+            raise _Cancelled
+
+    def _update(self, claim: VideoClaim, column: Any, **values: object) -> Any:
+        """Change the row of a claim that still holds; ``column`` of it, or None."""
+        return self.session.scalar(
+            update(Video)
+            .where(
+                Video.id == claim.video_id,
+                Video.status == VideoStatus.RUNNING,
+                Video.attempts == claim.attempt,
+            )
+            .values(**values)
+            .returning(column)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _end(self, claim: VideoClaim, status: VideoStatus, **values: object) -> None:
+        self._update(
+            claim, Video.id, status=status, claimed_by=None, finished_at=utcnow(), **values
+        )
+        self.session.commit()
+
+    def _fail_or_retry(self, claim: VideoClaim, reason: str = FAILED) -> None:
+        self.session.rollback()
+        if claim.attempt >= MAX_ATTEMPTS:
+            self._end(claim, VideoStatus.FAILED, error=reason[:300])
+        else:
+            self._update(claim, Video.id, status=VideoStatus.QUEUED, claimed_by=None)
+            self.session.commit()
+
+    def _put_back(self, claim: VideoClaim) -> None:
+        """As if it had never been claimed, but for what was found."""
+        self.session.rollback()
+        self._update(
+            claim,
+            Video.id,
+            status=VideoStatus.QUEUED,
+            attempts=claim.attempt - 1,
+            claimed_by=None,
+        )
+        self.session.commit()
+
+
+def _row(claim: VideoClaim, frame: ClipFrame, boxes: tuple[Box, ...]) -> dict[str, Any]:
+    best = sorted(boxes, key=lambda box: -box.score)[:MOST_BOXES]
+    return {
+        "video_id": claim.video_id,
+        "number": frame.number,
+        "time_ms": frame.time_ms,
+        "boxes": [
+            {
+                "label": box.label,
+                "score": round(box.score, 4),
+                "box": [round(side, 1) for side in (box.x1, box.y1, box.x2, box.y2)],
+            }
+            for box in best
+        ],
+    }
+
+
+def _progress(claim: VideoClaim, row: dict[str, Any]) -> float:
+    """How much of the clip was looked at, 0 to 1; never 1 before its end."""
+    parts = [row["time_ms"] / claim.duration_ms] if claim.duration_ms else []
+    if claim.frames:
+        parts.append((row["number"] + 1) / claim.frames)
+    return min(0.999, max(parts, default=0.0))

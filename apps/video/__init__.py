@@ -1,0 +1,1 @@
+"""Clips: upload, follow, watch with boxes."""
