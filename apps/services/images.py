@@ -115,16 +115,26 @@ class ImageService:
     def _tagged(self, owner_id: int, text: str) -> Pictures:
         """The pictures with the tag spelled like ``text``, or with one that contains it."""
         folded = fold(text.strip())
-        number = func.sum(TagCount.pictures)
-        found = self.session.execute(
-            select(Tag.id, Tag.folded, number)
+        query = self.tags_like(owner_id, text).add_columns(func.sum(TagCount.pictures))
+        found = self.session.execute(query).all()
+        exact = [row for row in found if row[1] == folded]
+        return self._with_any(owner_id, {row[0]: row[2] for row in exact or found})
+
+    def tags_like(self, owner_id: int, text: str) -> Select[int, str]:
+        """(id, folded name) of the owner's tags that contain ``text``."""
+        folded = fold(text.strip())
+        return (
+            select(Tag.id, Tag.folded)
             .join(TagCount, TagCount.tag_id == Tag.id)
             .where(TagCount.owner_id == owner_id, Tag.folded.contains(folded, autoescape=True))
             .group_by(Tag.id, Tag.folded)
-            .having(number > 0)
-        ).all()
-        exact = [row for row in found if row.folded == folded]
-        return self._with_any(owner_id, {row.id: row[2] for row in exact or found})
+            .having(func.sum(TagCount.pictures) > 0)
+        )
+
+    def uses(self, owner_id: int, tag_ids: Iterable[int]) -> int:
+        """On how many of the owner's pictures the tags are; one with two of them counts twice."""
+        mine = (TagCount.owner_id == owner_id, TagCount.tag_id.in_(list(tag_ids)))
+        return int(self.session.scalar(select(func.sum(TagCount.pictures)).where(*mine)) or 0)
 
     def _with_any(self, owner_id: int, pictures: dict[int, int]) -> Pictures:
         """The pictures with one or more of the tags.
