@@ -29,6 +29,7 @@ class Base:
     MAX_IMAGE_PIXELS = 64_000_000  # width x height; refuses decompression bombs before decoding
     USER_QUOTA_BYTES = 10 * 1024 * MIB  # bytes of originals for each account; 0 is no limit
     GALLERY_PAGE_SIZE = 48
+    TRASH_DAYS = 30  # that a deleted picture can be restored
     ADMIN_PAGE_SIZE = 50
 
     # Adapters: read by container.py alone

@@ -60,7 +60,9 @@ SLOW_FORMS = frozenset(
     | {"account.show", "account.delete", "crud.model_new", "detector.upload"}
 )
 # These only ask.
-ASKING_FORMS = frozenset({"classifier.model", "classifier.answer", "classifier.predict"})
+ASKING_FORMS = frozenset(
+    {"classifier.model", "classifier.answer", "classifier.predict", "detector.export_many"}
+)
 
 
 @event.listens_for(Engine, "connect")

@@ -69,6 +69,7 @@ def sweep() -> None:
         with flask_app.app_context():
             detections = services().detections
             detections.recover()
+            services().trash.purge_due()
             messages.refill(detections.waiting(), detections.queued)
     except OperationalError as error:
         logger.warning("database away; the next sweep tries again: %s", error.orig)

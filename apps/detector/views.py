@@ -1,4 +1,4 @@
-"""Gallery, upload, picture page and their files. Each view: form, service call, answer."""
+"""Upload, picture page and their files. Each view: form, service call, answer."""
 
 import io
 
@@ -14,14 +14,15 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext, ngettext
+from flask_babel import gettext
 from flask_login import current_user, login_required
 
 from apps.container import services
-from apps.detector import compare, selection
+from apps.detector import compare, filters, gallery, selection, trash
 from apps.detector.blueprint import bp
 from apps.detector.forms import PlainForm, TagForm, UploadForm
 from apps.detector.results import boxes_of, outcome_json, picture_json, threshold_of
+from apps.detector.trash import tell_deleted
 from apps.errors import AppError
 from apps.files import send_stored
 from apps.i18n import error_text
@@ -29,68 +30,10 @@ from apps.models import Image, Result
 from apps.services.uploads import Outcome
 from apps.vision.draw import annotated_jpeg
 from apps.vision.types import Box
-from apps.web import paginate_pictures, row_ids, wants_json
+from apps.web import wants_json
 
-MAX_SEARCH = 100  # characters
-__all__ = ["bp", "compare", "selection"]  # importing the two registers their pages
-
-
-# -- gallery -------------------------------------------------------------------------------
-
-
-@bp.get("/")
-def index() -> ResponseReturnValue:
-    if not current_user.is_authenticated:
-        return render_template("detector/welcome.html", detector=services().models.current())
-    return _gallery()
-
-
-@bp.get("/images/search")
-@login_required
-def search() -> ResponseReturnValue:
-    return _gallery(request.args.get("search", "").replace("\0", "").strip()[:MAX_SEARCH])
-
-
-def _gallery(tag: str = "") -> ResponseReturnValue:
-    user_id = current_user.id
-    totals = services().images.totals(user_id)
-    pictures = services().images.gallery(user_id, tag, total=totals.pictures)
-    models = services().models.all()
-    return render_template(
-        "detector/index.html",
-        page=paginate_pictures(pictures, current_app.config["GALLERY_PAGE_SIZE"]),
-        search=tag,
-        chips=services().tags.counts(user_id),
-        waiting=totals.waiting,
-        detector=next(model.spec for model in models if model.in_use),
-        ready_models=[model.spec for model in models if model.ready],
-        form=UploadForm(),
-    )
-
-
-@bp.get("/images/status")
-@login_required
-def statuses() -> ResponseReturnValue:
-    """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
-    ids = row_ids(request.args.getlist("id")[:200])
-    found = services().images.statuses(current_user.id, ids)
-    waiting = services().images.totals(current_user.id).waiting
-    return jsonify(
-        statuses={str(image_id): status.value for image_id, status in found.items()},
-        waiting=waiting,
-        waiting_text=waiting_text(waiting),
-    )
-
-
-@bp.app_template_global()
-def waiting_text(count: int) -> str:
-    """How much detection is still to come, for the gallery's banner."""
-    text: str = ngettext(
-        "%(num)s picture is waiting for detection.",
-        "%(num)s pictures are waiting for detection.",
-        count,
-    )
-    return text
+# Importing them registers their pages.
+__all__ = ["bp", "compare", "filters", "gallery", "selection", "trash"]
 
 
 # -- upload --------------------------------------------------------------------------------
@@ -189,10 +132,11 @@ def delete(image_id: int) -> ResponseReturnValue:
     form = PlainForm()
     if not form.validate_on_submit():
         boxes = sum(services().results.counts(image_id).values())  # of every model
-        return render_template("detector/delete.html", image=image, boxes=boxes, form=form)
+        return render_template(
+            "detector/delete.html", image=image, boxes=boxes, form=form, days=services().trash.days
+        )
     title = image.title
-    services().images.delete_owned(current_user.id, image_id)
-    flash(gettext("“%(title)s” is deleted.", title=title), "success")
+    tell_deleted(services().trash.move_one(current_user.id, image_id), title)
     return redirect(url_for("detector.index"), 303)
 
 

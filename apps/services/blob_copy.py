@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.models import Image
+from apps.models import Image, TrashedImage
 from apps.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True)
 class BlobCopy:
-    """Copies the files of every picture in the database. What has arrived is not sent again."""
+    """Copies the files of every picture, those in the trash too. What has arrived stays."""
 
     session: scoped_session[Session]
     source: Storage
@@ -73,9 +74,10 @@ class BlobCopy:
             OSError: nothing can be written to the target.
         """
         self.target.check()
-        report = Report(self.session.scalar(select(func.count(Image.id))) or 0)
+        counts = (select(func.count(Image.id)), select(func.count(TrashedImage.id)))
+        report = Report(sum(self.session.scalar(count) or 0 for count in counts))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for batch in self._batches():
+            for batch in chain(self._batches(), self._trashed()):
                 away = 0
                 for blobs, fates in zip(batch, pool.map(self._picture, batch), strict=True):
                     report.seen += 1
@@ -98,6 +100,23 @@ class BlobCopy:
             batch = [
                 Blobs(image.id, image.storage_keys, image.bytes, image.sha256)
                 for image in self.session.scalars(query)
+            ]
+            self.session.commit()
+            if not batch:
+                return
+            yield batch
+            last = batch[-1].image_id
+
+    def _trashed(self) -> Iterator[list[Blobs]]:
+        """The same of what is in the trash, by its number there."""
+        last = 0
+        sha256 = TrashedImage.rows["images"][0]["sha256"].as_string()
+        while True:
+            query = select(TrashedImage, sha256).where(TrashedImage.id > last)
+            rows = self.session.execute(query.order_by(TrashedImage.id).limit(BATCH)).all()
+            batch = [
+                Blobs(trashed.id, trashed.storage_keys, trashed.bytes, digest)
+                for trashed, digest in rows
             ]
             self.session.commit()
             if not batch:

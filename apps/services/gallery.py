@@ -77,9 +77,9 @@ class GalleryService:
         boxes = boxes_of(self.session, [image.id for image in images], asker.threshold)
         return {image.id: (image, boxes.get(image.id, [])[:MAX_BOXES]) for image in images}
 
-    def models(self, asker: Asker) -> list[str]:
-        """Names of the models whose results the account's gallery shows, for completion."""
-        some = select(Image.model).where(Image.owner_id == asker.id).order_by(Image.id.desc())
+    def models(self, owner_id: int) -> list[str]:
+        """Names of the models that found what the latest pictures show, to choose from."""
+        some = select(Image.model).where(Image.owner_id == owner_id).order_by(Image.id.desc())
         recent = some.limit(MANY).subquery()
         names = self.session.scalars(select(recent.c.model).distinct())
         return sorted(name for name in names if name)
@@ -92,7 +92,8 @@ class GalleryService:
 
     def tags_like(self, owner_id: int, text: str) -> dict[int, str]:
         """Ids and folded names of the account's tags that contain ``text``."""
-        return dict(self.session.execute(self.images.tags_like(owner_id, text)).tuples())
+        rows = self.session.execute(self.images.tags_like(owner_id, text))
+        return {tag_id: name for tag_id, name in rows}  # noqa: C416 (rows are no pairs to mypy)
 
 
 class _Query:

@@ -12,7 +12,6 @@ from sqlalchemy import ColumnElement, Select, Table, delete, func, insert, selec
 from sqlalchemy.orm import Session, scoped_session, undefer
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
-from apps.jobs import Queue
 from apps.models import (
     Annotation,
     Detection,
@@ -47,6 +46,7 @@ class Moved:
     missing: int = 0  # gone, or somebody else's
     again: tuple[str, ...] = ()  # titles of those that were uploaded again meanwhile
     deleted_at: datetime | None = None  # of all that one request deleted
+    waiting: tuple[int, ...] = ()  # of those that came back: what a queue must be told of
 
 
 @dataclass
@@ -63,7 +63,6 @@ class TrashService:
     session: scoped_session[Session]
     storage: Storage
     tags: TagService
-    queue: Queue
     days: int
     _clock: _Clock = field(default_factory=_Clock)
 
@@ -175,10 +174,8 @@ class TrashService:
             raise _uploaded_again(again)
         waiting = self._put_back(owner_id, back)
         self.session.commit()
-        for image_id in waiting:
-            self.queue.enqueue(image_id)
         missing = 0 if ids is None else len(ids) - len(found)
-        return Moved(len(back), missing=missing, again=again)
+        return Moved(len(back), missing=missing, again=again, waiting=tuple(waiting))
 
     def _put_back(self, owner_id: int, found: Sequence[TrashedImage]) -> list[int]:
         """Make the rows again; ids of those that wait for detection. Does not commit."""

@@ -118,6 +118,15 @@ def upright_size(data: bytes) -> tuple[int, int]:
     return (file.height, file.width) if turned else file.size
 
 
+def is_turned(data: bytes) -> bool:
+    """Whether only its EXIF data makes a picture upright, which not every program reads.
+
+    Raises:
+        InvalidImage: code ``not_a_picture`` or ``truncated``.
+    """
+    return _orientation(_open(data, Frugal(data))) in _TURNS
+
+
 def _open(data: bytes, source: Frugal) -> Image.Image:
     """The header alone; the name and the declared type of the upload play no part."""
     if not data:
