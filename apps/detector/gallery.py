@@ -47,24 +47,21 @@ def asked_text() -> str:
     return request.args.get("search", "").replace("\0", "").strip()[: MAX_TEXT + 1]
 
 
-def asker() -> Asker:
-    """The account that is logged in."""
-    user = current_user
-    return Asker(user.id, user.threshold, services().images.totals(user.id).pictures)
-
-
 def _gallery(text: str) -> ResponseReturnValue:
+    totals = services().images.totals(current_user.id)
+    who = Asker(current_user.id, current_user.threshold, totals.pictures)
     try:
-        asked, pictures = services().gallery.find(asker(), text)
+        asked, pictures = services().gallery.find(who, text)
     except SearchError as error:
         if wants_json():
             raise
-        return _page(text, Search(), None, error), error.status
+        shown = _page(text, Search(), None, totals.waiting, mistake=error_text(error))
+        return shown, error.status
     page = paginate_pictures(pictures, current_app.config["GALLERY_PAGE_SIZE"])
-    return _page(text, asked, page)
+    return _page(text, asked, page, totals.waiting)
 
 
-def _page(text: str, asked: Search, page: Any, error: SearchError | None = None) -> str:
+def _page(text: str, asked: Search, page: Any, waiting: int, mistake: str | None = None) -> str:
     user_id = current_user.id
     models = services().models.all()
     return render_template(
@@ -73,7 +70,7 @@ def _page(text: str, asked: Search, page: Any, error: SearchError | None = None)
         search=text,
         asked=asked,
         plain=asked.plain,
-        mistake=error_text(error) if error else None,
+        mistake=mistake,
         chips=services().tags.counts(user_id),
         filters=[(kept, search_of(kept)) for kept in services().filters.all(user_id)],
         panel=panel_of(asked),
@@ -83,7 +80,7 @@ def _page(text: str, asked: Search, page: Any, error: SearchError | None = None)
         statuses=STATUSES,
         shown_models=services().gallery.models(user_id),
         trashed=services().trash.count(user_id),
-        waiting=services().images.totals(user_id).waiting,
+        waiting=waiting,
         detector=next(model.spec for model in models if model.in_use),
         ready_models=[model.spec for model in models if model.ready],
         form=UploadForm(),
@@ -171,7 +168,7 @@ def _terms(given: Any) -> dict[str, list[str]]:
 
     sort = given.get("sort", "")
     return {
-        "model": term("model", "model:"),
+        "model": term("found_by", "model:"),
         "status": term("status", "status:"),
         "reviewed": term("reviewed", "reviewed:"),
         "date": [*term("since", "date>="), *term("until", "date<=")],
@@ -247,7 +244,7 @@ def words() -> ResponseReturnValue:
 def tile_boxes() -> ResponseReturnValue:
     """The boxes of the tiles named by ``?id=…&id=…``, in pixels of the upright pictures."""
     ids = row_ids(request.args.getlist("id")[:MAX_TILES])
-    found = services().gallery.boxes(asker(), ids)
+    found = services().gallery.boxes(current_user.id, current_user.threshold, ids)
     return jsonify(
         pictures={
             str(image.id): {

@@ -69,12 +69,12 @@ class GalleryService:
         return asked, _Query(self, asker, asked).pictures()
 
     def boxes(
-        self, asker: Asker, image_ids: list[int]
+        self, owner_id: int, threshold: float, image_ids: list[int]
     ) -> dict[int, tuple[Image, list[EffectiveBox]]]:
         """The boxes that those of ``image_ids`` show that are the account's."""
-        mine = select(Image).where(Image.owner_id == asker.id, Image.id.in_(image_ids))
+        mine = select(Image).where(Image.owner_id == owner_id, Image.id.in_(image_ids))
         images = self.session.scalars(mine).all()
-        boxes = boxes_of(self.session, [image.id for image in images], asker.threshold)
+        boxes = boxes_of(self.session, [image.id for image in images], threshold)
         return {image.id: (image, boxes.get(image.id, [])[:MAX_BOXES]) for image in images}
 
     def models(self, owner_id: int) -> list[str]:

@@ -14,7 +14,9 @@ async function refreshTile(tile) {
   const next = fresh.content.querySelector("[data-image]");
   if (next) {
     next.querySelector("[data-select]").checked = tile.querySelector("[data-select]").checked;
+    next.dataset.page = tile.dataset.page; // which of the pages that scrolling brought
     tile.replaceWith(next);
+    document.dispatchEvent(new CustomEvent("sightbox:tile", { detail: next.dataset.image }));
   } else location.reload(); // logged out meanwhile
 }
 
