@@ -237,10 +237,15 @@ class TrashService:
         ids = None if trashed_ids is None else sorted(set(trashed_ids))
         return self._purge(self._which(owner_id, ids, None))
 
-    def purge_old(self) -> int:
-        """Delete for good what has been in the trash for ``days``, of every account; how many."""
+    def purge_old(self, *, everything: bool = False) -> int:
+        """Delete for good what has been in the trash for ``days``, of every account; how many.
+
+        Args:
+            everything: however short it has been there.
+        """
         self._clock.looked = time.monotonic()
-        return self._purge([TrashedImage.deleted_at < utcnow() - timedelta(days=self.days)])
+        before = utcnow() - timedelta(days=0 if everything else self.days)
+        return self._purge([TrashedImage.deleted_at <= before])
 
     def purge_due(self) -> int:
         """The same, at most once an hour in this process: background work calls it often."""
