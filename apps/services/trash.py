@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Enum, Select, Table, delete, func, insert, select
 from sqlalchemy.orm import Session, scoped_session, undefer
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
@@ -25,6 +25,7 @@ from apps.models import (
     User,
     utcnow,
 )
+from apps.models.types import UTCDateTime
 from apps.services.pictures import delete_pictures
 from apps.services.tags import TagService
 from apps.storage import Storage
@@ -301,11 +302,10 @@ def _values(model: Any, row: Row) -> Row:
         if column.name not in row:
             continue
         value = row[column.name]
-        kind = column.type.python_type if value is not None else None
-        if kind is datetime:
+        if value is not None and isinstance(column.type, UTCDateTime):
             value = datetime.fromisoformat(value)
-        elif kind is not None and issubclass(kind, enum.Enum):
-            value = kind(value)
+        elif value is not None and isinstance(column.type, Enum) and column.type.enum_class:
+            value = column.type.enum_class(value)
         values[column.name] = value
     return values
 
