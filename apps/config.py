@@ -33,6 +33,7 @@ class Base:
     MAX_VIDEO_BYTES = 1024 * MIB  # bytes in one clip
     MAX_VIDEO_SECONDS = 1800.0  # length of one clip
     GALLERY_PAGE_SIZE = 48
+    TRASH_DAYS = 30  # that a deleted picture can be restored
     ADMIN_PAGE_SIZE = 50
 
     # Adapters: read by container.py alone

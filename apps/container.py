@@ -23,6 +23,9 @@ from apps.services.blob_copy import BlobCopy
 from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
 from apps.services.detections import DetectionService
+from apps.services.exports import ExportService
+from apps.services.filters import FilterService
+from apps.services.gallery import GalleryService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService
 from apps.services.live import LiveService
@@ -31,8 +34,10 @@ from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.reviews import ReviewService
+from apps.services.selections import SelectionService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.trash import TrashService
 from apps.services.uploads import Limits, UploadService
 from apps.services.video_detections import VideoDetections
 from apps.services.videos import ClipLimits, VideoService
@@ -66,6 +71,11 @@ class Container:
     models: ModelService
     own_models: OwnModelService
     images: ImageService
+    gallery: GalleryService
+    filters: FilterService
+    exports: ExportService
+    selections: SelectionService
+    trash: TrashService
     uploads: UploadService
     image_admin: ImageAdminService
     detections: DetectionService
@@ -102,7 +112,8 @@ def init_app(app: Flask) -> None:
     detections = DetectionService(
         session, storage, engine, tags, models, workers, metrics.detection, reading, handover
     )
-    queue = _queue(app, detections)
+    trash = TrashService(session, storage, tags, _days(app, "TRASH_DAYS"))
+    queue = _queue(app, detections, trash)
     limits = Limits(
         file_bytes=app.config["MAX_FILE_BYTES"],
         image_pixels=app.config["MAX_IMAGE_PIXELS"],
@@ -123,6 +134,11 @@ def init_app(app: Flask) -> None:
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=images,
+        gallery=GalleryService(session, images),
+        filters=FilterService(session),
+        exports=ExportService(session, storage),
+        selections=SelectionService(session, tags),
+        trash=trash,
         uploads=uploads,
         image_admin=ImageAdminService(session, tags),
         detections=detections,
@@ -274,12 +290,12 @@ def _engine_options(app: Flask) -> EngineOptions:
     )
 
 
-def _queue(app: Flask, detections: DetectionService) -> Queue:
+def _queue(app: Flask, detections: DetectionService, trash: TrashService) -> Queue:
     if app.config["QUEUE"] == "thread":
         return ThreadQueue(
             run=detections.run,
             next_job=detections.next_queued,
-            recover=detections.recover,
+            recover=lambda: (detections.recover(), trash.purge_due()),
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],
             threads=app.config["QUEUE_THREADS"],
@@ -367,6 +383,13 @@ def _seconds(app: Flask, key: str) -> float:
     if seconds < 1:
         raise ConfigError(f"SIGHTBOX_{key} is {seconds!r}; set it to 1 or more.")
     return seconds
+
+
+def _days(app: Flask, key: str) -> int:
+    days = app.config[key]
+    if not isinstance(days, int) or days < 1:
+        raise ConfigError(f"SIGHTBOX_{key} is {days!r}; set it to a whole number, at least 1.")
+    return days
 
 
 def _unknown(key: str, app: Flask, *known: str) -> ConfigError:

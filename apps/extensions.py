@@ -64,6 +64,7 @@ SLOW_FORMS = frozenset(
 # These only ask.
 ASKING_FORMS = frozenset(
     {"classifier.model", "classifier.answer", "classifier.predict", "live.detect"}
+    | {"detector.export_many"}
 )
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from flask import Flask, current_app, has_request_context, request
-from flask_babel import format_datetime, get_locale, gettext
+from flask_babel import format_date, format_datetime, get_locale, gettext
 from markupsafe import Markup
 
 from apps.config import ROOT
@@ -24,6 +24,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals["LANGUAGES"] = LANGUAGES
     app.jinja_env.globals["current_language"] = current_language
     app.jinja_env.filters["localtime"] = local_time
+    app.jinja_env.filters["local_day"] = local_day
     app.jinja_env.filters["stored_text"] = stored_text
 
 
@@ -56,6 +57,12 @@ def local_time(moment: datetime) -> Markup:
     """A ``<time>`` in UTC, which js/page.js turns into the reader's own zone."""
     text = format_datetime(moment, "medium", rebase=False)
     return Markup('<time datetime="{}" data-local>{} UTC</time>').format(moment.isoformat(), text)
+
+
+def local_day(moment: datetime) -> str:
+    """The day of ``moment`` (UTC) in the language of the page."""
+    text: str = format_date(moment, "medium", rebase=False)
+    return text
 
 
 def error_text(error: AppError) -> str:

@@ -108,6 +108,7 @@ def sweep() -> None:
             detections, clips = services().detections, services().video_detections
             detections.recover()
             clips.recover()
+            services().trash.purge_due()
             messages.refill(detections.waiting(), detections.queued)
             if isinstance(clip_queue, CeleryQueue):
                 clip_queue.refill(clips.waiting(), clips.queued)

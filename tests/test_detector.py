@@ -305,7 +305,7 @@ def test_the_gallery_sends_the_same_queries_for_any_number_of_pictures(
     with count_queries() as statements:
         text = ann.get("/").text
     assert text.count("<article") == count
-    assert len(statements) == 8, "\n".join(statements)
+    assert len(statements) == 10, "\n".join(statements)
 
 
 def test_the_picture_page_sends_the_same_queries_for_any_number_of_boxes(
@@ -457,7 +457,7 @@ def test_a_failed_picture_shows_its_reason(ann, app, upload):
     assert "The stored file of this picture is gone." in text
 
 
-def test_delete_asks_first_and_then_takes_everything(ann, app, upload):
+def test_delete_asks_first_and_moves_everything_to_the_trash(ann, app, upload):
     image_id = upload(ann, name="cat.jpg")
     question = ann.get(f"/images/delete/{image_id}")
     assert "Delete “cat.jpg”?" in question.text
@@ -465,7 +465,8 @@ def test_delete_asks_first_and_then_takes_everything(ann, app, upload):
     answer = ann.post(f"/images/delete/{image_id}")
     assert (answer.status_code, answer.location) == (303, "/")
     assert ann.get(f"/images/{image_id}").status_code == 404
-    assert stored_files(app) == []
+    assert len(stored_files(app)) == 3
+    assert "“cat.jpg” is in the trash." in ann.get("/").text
     with app.app_context():
         assert db.session.scalars(select(Detection)).all() == []
         assert db.session.scalars(select(ImageTag)).all() == []

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from apps.cli import detect, models, storage, train, users, workers
+from apps.cli import detect, models, storage, train, trash, users, workers
 from apps.config import ROOT, Base
 from apps.vision.zoo.classifiers import classifiers
 from apps.vision.zoo.registry import detectors
@@ -18,7 +18,7 @@ def test_every_setting_is_explained():
     assert {key for key in keys if f"`{key}`" not in SETTINGS} == set()
 
 
-@pytest.mark.parametrize("group", [users, detect, models, storage, train, workers])
+@pytest.mark.parametrize("group", [users, detect, models, storage, train, trash, workers])
 def test_every_command_is_in_the_readme(group):
     for name in group.commands:
         assert re.search(rf"flask {group.name} .*{name}|and: {name}", README), name

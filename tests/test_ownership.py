@@ -36,6 +36,8 @@ OPEN = {
     "/classifier/<name>/answer",
     "/classifier/<name>/predict",
     "/classifier/<name>/layers",
+    "/images/filters/<id>",  # test_selection_actions.py
+    "/images/filters/<id>/delete",
     "/auth/reset/<token>",
     "/auth/confirm/<token>",
     "/auth/change-email/<token>",

@@ -1,4 +1,4 @@
-"""Commands: ``flask users …``, ``detect``, ``models``, ``storage``, ``train`` and ``workers``."""
+"""Commands: ``flask users …``, ``detect``, ``models``, ``storage``, ``train``, ``trash`` …"""
 
 from flask import Flask
 
@@ -7,10 +7,11 @@ from apps.cli.models import models
 from apps.cli.storage import storage
 from apps.cli.train import train
 from apps.cli.train_detector import detector, evaluate
+from apps.cli.trash import trash
 from apps.cli.users import users
 from apps.cli.workers import workers
 
-__all__ = ["detect", "init_app", "models", "storage", "train", "users", "workers"]
+__all__ = ["detect", "init_app", "models", "storage", "train", "trash", "users", "workers"]
 
 
 def init_app(app: Flask) -> None:
@@ -20,6 +21,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(models)
     app.cli.add_command(workers)
     app.cli.add_command(storage)
+    app.cli.add_command(trash)
     train.add_command(detector)
     train.add_command(evaluate)
     app.cli.add_command(train)

@@ -1,26 +1,155 @@
 """What is done with several pictures of the gallery at once: ``id=…&id=…``, then back to it."""
 
-from flask import flash, redirect, request, url_for
+from collections.abc import Callable
+
+from flask import Response, flash, redirect, request, stream_with_context, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
 from apps.detector.blueprint import bp
+from apps.detector.trash import tell_deleted
+from apps.errors import AppError
+from apps.i18n import error_text
 from apps.services.requests import Queued
+from apps.services.selections import Changed
 from apps.web import row_ids, safe_next
 
 
 @bp.post("/images/detect")
 @login_required
 def detect_many() -> ResponseReturnValue:
-    ids = row_ids(request.form.getlist("id"))
     model = request.form.get("model") or None
+    ids = _ids()
     if ids:
         _tell(services().requests.again_many(ids, current_user.id, model))
-    else:
+    return _back()
+
+
+@bp.post("/images/tags")
+@login_required
+def tag_many() -> ResponseReturnValue:
+    """Add a tag; with ``action=remove`` take it off."""
+    text = request.form.get("name", "")
+    work = services().selections
+    if request.form.get("action") == "remove":
+        _do(
+            lambda ids: work.remove_tag(current_user.id, ids, text),
+            lambda n: ngettext(
+                "The tag was taken off %(num)s picture.",
+                "The tag was taken off %(num)s pictures.",
+                n,
+            ),
+            lambda n: ngettext(
+                "%(num)s picture does not have the tag.",
+                "%(num)s pictures do not have the tag.",
+                n,
+            ),
+        )
+        return _back()
+    _do(
+        lambda ids: work.add_tag(current_user.id, ids, text),
+        lambda n: ngettext(
+            "The tag was added to %(num)s picture.", "The tag was added to %(num)s pictures.", n
+        ),
+        lambda n: ngettext(
+            "%(num)s picture has the tag already.", "%(num)s pictures have the tag already.", n
+        ),
+    )
+    return _back()
+
+
+@bp.post("/images/review")
+@login_required
+def review_many() -> ResponseReturnValue:
+    """Mark as reviewed; with ``reviewed=no`` as not reviewed."""
+    yes = request.form.get("reviewed") != "no"
+    _do(
+        lambda ids: services().selections.review(current_user.id, ids, yes=yes),
+        lambda n: (
+            ngettext(
+                "%(num)s picture is marked as reviewed.",
+                "%(num)s pictures are marked as reviewed.",
+                n,
+            )
+            if yes
+            else ngettext(
+                "%(num)s picture is no longer marked as reviewed.",
+                "%(num)s pictures are no longer marked as reviewed.",
+                n,
+            )
+        ),
+        lambda n: ngettext(
+            "%(num)s picture was so already.", "%(num)s pictures were so already.", n
+        ),
+    )
+    return _back()
+
+
+@bp.post("/images/export")
+@login_required
+def export_many() -> ResponseReturnValue:
+    """A ZIP of the pictures' boxes in the format ``format``, with ``pictures=1`` of both."""
+    ids = _ids()
+    if not ids:
+        return _back()
+    try:
+        made = services().exports.export(
+            current_user.id,
+            ids,
+            request.form.get("format", "coco"),
+            current_user.threshold,
+            with_pictures=request.form.get("pictures") == "1",
+        )
+    except AppError as error:
+        flash(error_text(error), "error")
+        return _back()
+    answer = Response(stream_with_context(made.blocks), mimetype="application/zip")
+    answer.headers.set("Content-Disposition", "attachment", filename=made.name)
+    return answer
+
+
+@bp.post("/images/trash")
+@login_required
+def trash_many() -> ResponseReturnValue:
+    ids = _ids()
+    if ids:
+        moved = services().trash.move(current_user.id, ids)
+        tell_deleted(moved)
+        _tell_missing(moved.missing)
+    return _back()
+
+
+def _ids() -> list[int]:
+    """The chosen pictures; says so if there are none."""
+    ids = row_ids(request.form.getlist("id"))
+    if not ids:
         flash(gettext("Select some pictures first."), "error")
+    return ids
+
+
+def _back() -> ResponseReturnValue:
     return redirect(safe_next(request.form.get("next")) or url_for("detector.index"), 303)
+
+
+def _do(
+    work: Callable[[list[int]], Changed], done: Callable[[int], str], same: Callable[[int], str]
+) -> None:
+    """Change the chosen pictures; one message for each kind of outcome, or why it failed."""
+    ids = _ids()
+    if not ids:
+        return
+    try:
+        changed = work(ids)
+    except AppError as error:
+        flash(error_text(error), "error")
+        return
+    if changed.done:
+        flash(done(changed.done), "success")
+    if changed.same:
+        flash(same(changed.same), "warning")
+    _tell_missing(changed.missing)
 
 
 def _tell(done: Queued) -> None:
@@ -39,10 +168,14 @@ def _tell(done: Queued) -> None:
             done.waiting,
         )
         flash(text, "warning")
-    if done.missing:
+    _tell_missing(done.missing)
+
+
+def _tell_missing(missing: int) -> None:
+    if missing:
         text = ngettext(
             "%(num)s picture is no longer there.",
             "%(num)s pictures are no longer there.",
-            done.missing,
+            missing,
         )
         flash(text, "warning")

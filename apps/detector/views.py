@@ -1,4 +1,4 @@
-"""Gallery, picture page and their files. Each view: form, service call, answer."""
+"""Picture page and its files. Each view: form, service call, answer."""
 
 import io
 
@@ -6,7 +6,6 @@ from flask import (
     Response,
     current_app,
     flash,
-    jsonify,
     redirect,
     render_template,
     request,
@@ -14,83 +13,44 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext, ngettext
 from flask_login import current_user, login_required
 
 from apps.container import services
-from apps.detector import compare, editor, picture, review, selection, uploading
+from apps.detector import (
+    compare,
+    editor,
+    filters,
+    gallery,
+    picture,
+    review,
+    selection,
+    trash,
+    uploading,
+)
 from apps.detector.blueprint import bp
-from apps.detector.forms import PlainForm, TagForm, UploadForm
+from apps.detector.forms import PlainForm, TagForm
 from apps.detector.results import boxes_of, picture_json, threshold_of
+from apps.detector.trash import tell_deleted
 from apps.errors import AppError
 from apps.files import send_stored
 from apps.i18n import error_text
 from apps.models import Image, Result
 from apps.vision.draw import annotated_jpeg
 from apps.vision.types import Box
-from apps.web import paginate_pictures, row_ids
 
-MAX_SEARCH = 100  # characters
 # Importing these registers their pages.
-__all__ = ["bp", "compare", "editor", "picture", "review", "selection", "uploading"]
-
-
-# -- gallery -------------------------------------------------------------------------------
-
-
-@bp.get("/")
-def index() -> ResponseReturnValue:
-    if not current_user.is_authenticated:
-        return render_template("detector/welcome.html", detector=services().models.current())
-    return _gallery()
-
-
-@bp.get("/images/search")
-@login_required
-def search() -> ResponseReturnValue:
-    return _gallery(request.args.get("search", "").replace("\0", "").strip()[:MAX_SEARCH])
-
-
-def _gallery(tag: str = "") -> ResponseReturnValue:
-    user_id = current_user.id
-    totals = services().images.totals(user_id)
-    pictures = services().images.gallery(user_id, tag, total=totals.pictures)
-    models = services().models.all()
-    return render_template(
-        "detector/index.html",
-        page=paginate_pictures(pictures, current_app.config["GALLERY_PAGE_SIZE"]),
-        search=tag,
-        chips=services().tags.counts(user_id),
-        waiting=totals.waiting,
-        detector=next(model.spec for model in models if model.in_use),
-        ready_models=[model.spec for model in models if model.ready],
-        form=UploadForm(),
-    )
-
-
-@bp.get("/images/status")
-@login_required
-def statuses() -> ResponseReturnValue:
-    """Status of the pictures named by ``?id=…&id=…`` and how many wait: asked by the gallery."""
-    ids = row_ids(request.args.getlist("id")[:200])
-    found = services().images.statuses(current_user.id, ids)
-    waiting = services().images.totals(current_user.id).waiting
-    return jsonify(
-        statuses={str(image_id): status.value for image_id, status in found.items()},
-        waiting=waiting,
-        waiting_text=waiting_text(waiting),
-    )
-
-
-@bp.app_template_global()
-def waiting_text(count: int) -> str:
-    """How much detection is still to come, for the gallery's banner."""
-    text: str = ngettext(
-        "%(num)s picture is waiting for detection.",
-        "%(num)s pictures are waiting for detection.",
-        count,
-    )
-    return text
+__all__ = [
+    "bp",
+    "compare",
+    "editor",
+    "filters",
+    "gallery",
+    "picture",
+    "review",
+    "selection",
+    "trash",
+    "uploading",
+]
 
 
 # -- one picture ---------------------------------------------------------------------------
@@ -119,10 +79,11 @@ def delete(image_id: int) -> ResponseReturnValue:
     form = PlainForm()
     if not form.validate_on_submit():
         boxes = sum(services().results.counts(image_id).values())  # of every model
-        return render_template("detector/delete.html", image=image, boxes=boxes, form=form)
+        return render_template(
+            "detector/delete.html", image=image, boxes=boxes, form=form, days=services().trash.days
+        )
     title = image.title
-    services().images.delete_owned(current_user.id, image_id)
-    flash(gettext("“%(title)s” is deleted.", title=title), "success")
+    tell_deleted(services().trash.move_one(current_user.id, image_id), title)
     return redirect(url_for("detector.index"), 303)
 
 

@@ -39,6 +39,11 @@ class TrashedImage(Model):
     rows: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)  # table to its rows
 
     @property
+    def thumbnail_name(self) -> str:
+        """File name in an address, as that of Image."""
+        return f"{self.key}-thumbnail.{self.copy_extension}"
+
+    @property
     def storage_keys(self) -> tuple[str, str, str]:
         return (
             f"original/{self.key}.{self.extension}",

@@ -17,6 +17,7 @@ from apps.models import (
     Image,
     PictureCount,
     Role,
+    TrashedImage,
     User,
     Video,
     fold,
@@ -258,7 +259,7 @@ class AccountService:
         return user
 
     def delete(self, user_ids: Iterable[int]) -> int:
-        """Delete accounts with pictures, boxes, tag links and files; how many there were.
+        """Delete accounts with pictures, trash, boxes, tag links and files; how many there were.
 
         Raises:
             Conflict: no administrator would be left.
@@ -266,9 +267,9 @@ class AccountService:
         ids = list(user_ids)
         self._keep_an_admin(ids)
         images = self.session.scalars(select(Image).where(Image.owner_id.in_(ids))).all()
-        clips = self.session.scalars(select(Video).where(Video.owner_id.in_(ids))).all()
-        keys = [key for image in images for key in image.storage_keys]
-        keys += [key for clip in clips for key in clip.storage_keys]
+        trashed = self.session.scalars(select(TrashedImage).where(TrashedImage.owner_id.in_(ids)))
+        clips = self.session.scalars(select(Video).where(Video.owner_id.in_(ids)))
+        keys = [key for row in (*images, *trashed, *clips) for key in row.storage_keys]
         delete_pictures(self.session, Image.owner_id.in_(ids))
         users = self.session.scalars(select(User).where(User.id.in_(ids))).all()
         for user in users:

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.models import Image, Video
+from apps.models import Image, TrashedImage, Video
 from apps.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Report:
 
 @dataclass(frozen=True)
 class BlobCopy:
-    """Copies the files of every picture and clip. What has arrived is not sent again."""
+    """Copies the files of every clip and picture, those in the trash too. What has come stays."""
 
     session: scoped_session[Session]
     source: Storage
@@ -78,10 +78,12 @@ class BlobCopy:
             OSError: nothing can be written to the target.
         """
         self.target.check()
-        counts = [self.session.scalar(select(func.count(kind.id))) or 0 for kind in (Image, Video)]
+        kinds = (Image, TrashedImage, Video)
+        counts = [self.session.scalar(select(func.count(kind.id))) or 0 for kind in kinds]
         report = Report(sum(counts))
+        batches = chain(self._batches(Image), self._trashed(), self._batches(Video))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for batch in chain(self._batches(Image), self._batches(Video)):
+            for batch in batches:
                 away = 0
                 for blobs, fates in zip(batch, pool.map(self._picture, batch), strict=True):
                     report.seen += 1
@@ -104,6 +106,23 @@ class BlobCopy:
             batch = [
                 Blobs(row.id, row.storage_keys, row.bytes, row.sha256)
                 for row in cast("Iterable[Image | Video]", self.session.scalars(query))
+            ]
+            self.session.commit()
+            if not batch:
+                return
+            yield batch
+            last = batch[-1].image_id
+
+    def _trashed(self) -> Iterator[list[Blobs]]:
+        """The same of what is in the trash, by its number there."""
+        last = 0
+        sha256 = TrashedImage.rows["images"][0]["sha256"].as_string()
+        while True:
+            query = select(TrashedImage, sha256).where(TrashedImage.id > last)
+            rows = self.session.execute(query.order_by(TrashedImage.id).limit(BATCH)).all()
+            batch = [
+                Blobs(trashed.id, trashed.storage_keys, trashed.bytes, digest)
+                for trashed, digest in rows
             ]
             self.session.commit()
             if not batch:

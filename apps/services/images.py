@@ -17,14 +17,23 @@ from sqlalchemy.orm import (
 )
 
 from apps.errors import N_, NotFound, Unavailable
-from apps.models import VISIBLE, Detection, Image, ImageStatus, ImageTag, Tag, TagCount, fold
+from apps.models import (
+    VISIBLE,
+    Detection,
+    Image,
+    ImageStatus,
+    ImageTag,
+    Tag,
+    TagCount,
+    TrashedImage,
+    fold,
+)
 from apps.services.pictures import (
     MANY,
     NO_PICTURE,
     Pictures,
     Totals,
     delete_pictures,
-    require_picture,
     totals_of,
 )
 from apps.storage import Storage
@@ -118,16 +127,26 @@ class ImageService:
     def _tagged(self, owner_id: int, text: str) -> Pictures:
         """The pictures with the tag spelled like ``text``, or with one that contains it."""
         folded = fold(text.strip())
-        number = func.sum(TagCount.pictures)
-        found = self.session.execute(
-            select(Tag.id, Tag.folded, number)
+        query = self.tags_like(owner_id, text).add_columns(func.sum(TagCount.pictures))
+        found = self.session.execute(query).all()
+        exact = [row for row in found if row[1] == folded]
+        return self._with_any(owner_id, {row[0]: row[2] for row in exact or found})
+
+    def tags_like(self, owner_id: int, text: str) -> Select[int, str]:
+        """(id, folded name) of the owner's tags that contain ``text``."""
+        folded = fold(text.strip())
+        return (
+            select(Tag.id, Tag.folded)
             .join(TagCount, TagCount.tag_id == Tag.id)
             .where(TagCount.owner_id == owner_id, Tag.folded.contains(folded, autoescape=True))
             .group_by(Tag.id, Tag.folded)
-            .having(number > 0)
-        ).all()
-        exact = [row for row in found if row.folded == folded]
-        return self._with_any(owner_id, {row.id: row[2] for row in exact or found})
+            .having(func.sum(TagCount.pictures) > 0)
+        )
+
+    def uses(self, owner_id: int, tag_ids: Iterable[int]) -> int:
+        """On how many of the owner's pictures the tags are; one with two of them counts twice."""
+        mine = (TagCount.owner_id == owner_id, TagCount.tag_id.in_(list(tag_ids)))
+        return int(self.session.scalar(select(func.sum(TagCount.pictures)).where(*mine)) or 0)
 
     def _with_any(self, owner_id: int, pictures: dict[int, int]) -> Pictures:
         """The pictures with one or more of the tags.
@@ -197,6 +216,8 @@ class ImageService:
         if owner_id is not None:
             query = query.where(Image.owner_id == owner_id)
         image = None if "\0" in key else self.session.scalar(query)  # PostgreSQL takes no NUL
+        if image is None and owner_id is not None and kind == "thumbnail":
+            return self._open_trashed(filename, key, owner_id)
         names = (image.original_name, image.display_name, image.thumbnail_name) if image else ()
         if image is None or filename not in names:
             raise NotFound(NO_PICTURE)
@@ -205,6 +226,24 @@ class ImageService:
         media_type = image.media_type if original else MEDIA_TYPES[image.copy_extension]
         title = image.title if original else None
         etag = f"{image.sha256[:32]}{kind}"
+        return self._open(storage_key, media_type, etag, title, filename)
+
+    def _open_trashed(self, filename: str, key: str, owner_id: int) -> StoredFile | StoredLink:
+        """The thumbnail of a picture in its owner's trash; nobody else has a page that shows it."""
+        query = select(TrashedImage).where(
+            TrashedImage.key == key, TrashedImage.owner_id == owner_id
+        )
+        trashed = None if "\0" in key else self.session.scalar(query)
+        if trashed is None or filename != trashed.thumbnail_name:
+            raise NotFound(NO_PICTURE)
+        media_type = MEDIA_TYPES[trashed.copy_extension]
+        storage_key = trashed.storage_keys[2]
+        return self._open(storage_key, media_type, f"{key}thumbnail", None, filename)
+
+    def _open(
+        self, storage_key: str, media_type: str, etag: str, title: str | None, filename: str
+    ) -> StoredFile | StoredLink:
+        """A stored file; ``title`` names an original, which is only saved."""
         self.session.commit()  # no transaction stays open while the storage is asked
         with storage_errors():
             link = self.storage.link(storage_key, media_type, title)
@@ -213,6 +252,7 @@ class ImageService:
             stream = self.storage.open(storage_key)
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
+        original = title is not None
         return StoredFile(stream, size, media_type, etag, title or filename, original)
 
     def read_original(self, image: Image) -> bytes:
@@ -229,17 +269,11 @@ class ImageService:
 
     # -- delete ----------------------------------------------------------------------------
 
-    def delete_owned(self, owner_id: int, image_id: int) -> None:
-        """Delete one picture of an owner for good.
-
-        Raises:
-            NotFound: no such picture of this owner.
-        """
-        require_picture(self.session, image_id, owner_id)
-        self.delete([image_id])
-
     def delete(self, image_ids: Iterable[int]) -> int:
-        """Delete pictures with their boxes, tag links and files; the number that existed."""
+        """Delete pictures with their boxes, tag links and files for good; how many there were.
+
+        Their owners' pages use the trash instead, see services/trash.py.
+        """
         ids = list(image_ids)
         images = self.session.scalars(select(Image).where(Image.id.in_(ids))).all()
         keys = [key for image in images for key in image.storage_keys]

@@ -26,6 +26,7 @@ from apps.models import (
 NO_PICTURE = N_("There is no such picture.")
 MANY = 1000  # pictures; a search that finds more does not count them all
 
+Order = InstrumentedAttribute[Any] | ColumnElement[Any]
 Part = tuple[ColumnElement[bool], int]  # some pictures of a list, and how many they are
 
 
@@ -58,7 +59,9 @@ class Pictures:
 
     session: scoped_session[Session]
     ids: Select[int]  # without an order
-    order: tuple[InstrumentedAttribute[Any], ...]  # together different for any two pictures
+    order: tuple[
+        InstrumentedAttribute[Any] | ColumnElement[Any], ...
+    ]  # together different for any two pictures
     descending: bool
     total: int  # how many there are
     exact: bool = True  # False: at least so many

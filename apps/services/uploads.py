@@ -180,7 +180,10 @@ class UploadService:
         if quota and bytes_of(self.session, owner_id) + size > quota:
             raise InvalidImage(
                 "over_quota",
-                N_("Your space of %(quota)s MB is full. Delete some pictures, or ask for more."),
+                N_(
+                    "Your space of %(quota)s MB is full. "
+                    "Delete some pictures and empty the trash, or ask for more."
+                ),
                 quota=round(quota / 2**20, 1),
             )
 

@@ -127,6 +127,15 @@ def header(data: bytes) -> Image.Image:
     return _open(data, Frugal(data))
 
 
+def is_turned(data: bytes) -> bool:
+    """Whether only its EXIF data makes a picture upright, which not every program reads.
+
+    Raises:
+        InvalidImage: code ``not_a_picture`` or ``truncated``.
+    """
+    return _orientation(header(data)) in _TURNS
+
+
 def _open(data: bytes, source: Frugal) -> Image.Image:
     """The header alone; the name and the declared type of the upload play no part."""
     if not data:

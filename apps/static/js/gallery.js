@@ -14,7 +14,9 @@ async function refreshTile(tile) {
   const next = fresh.content.querySelector("[data-image]");
   if (next) {
     next.querySelector("[data-select]").checked = tile.querySelector("[data-select]").checked;
+    next.dataset.page = tile.dataset.page; // which of the pages that scrolling brought
     tile.replaceWith(next);
+    document.dispatchEvent(new CustomEvent("sightbox:tile", { detail: next.dataset.image }));
   } else location.reload(); // logged out meanwhile
 }
 
@@ -44,17 +46,26 @@ async function follow() {
   following = false;
 }
 
-// New pictures: the tiles, how many there are and how many wait are taken from a fresh page.
+// New pictures: the tiles, how many there are and how many wait are taken from a fresh page. Tiles
+// that are there stay, with what is chosen and with the pages that scrolling has brought.
 async function refresh() {
   const answer = await fetch(location.href).catch(() => null);
   if (!answer?.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of ["[data-total]", "[data-waiting]", "[data-gallery-view]"]) {
-    const fresh = page.querySelector(part);
-    if (fresh) document.querySelector(part)?.replaceWith(fresh);
-  }
+  for (const part of ["[data-total]", "[data-waiting]"]) replace(part, page);
+  const tiles = document.querySelector("[data-tiles]");
+  if (tiles) {
+    const known = new Set([...tiles.querySelectorAll("[data-image]")].map((tile) => tile.dataset.image));
+    const fresh = [...page.querySelectorAll("[data-tiles] [data-image]")];
+    tiles.prepend(...fresh.filter((tile) => !known.has(tile.dataset.image)));
+  } else replace("[data-gallery-view]", page);
   document.dispatchEvent(new CustomEvent("sightbox:tiles"));
   follow();
+}
+
+function replace(part, page) {
+  const fresh = page.querySelector(part);
+  if (fresh) document.querySelector(part)?.replaceWith(fresh);
 }
 
 document.addEventListener("sightbox:uploaded", refresh);

@@ -1,11 +1,13 @@
-// Ticking tiles of the gallery: ranges with Shift, all of the page, Escape; how many, in the bar.
+// Choosing tiles: ticks, ranges with Shift, Ctrl or Cmd on a tile, a long press; how many, in the bar.
 
 const BOX = "[data-select]";
+const PRESS_MS = 500; // of a finger that stays
+const PRESS_PIXELS = 10; // that it may move meanwhile
 const boxes = () => [...document.querySelectorAll(BOX)];
 const form = () => document.querySelector("[data-selection]");
 let last = null; // the id ticked before this one: the other end of a range
 
-function sync() {
+export function sync() {
   if (!form()) return;
   const count = form().querySelector("[data-selection-count]");
   const number = boxes().filter((box) => box.checked).length;
@@ -19,19 +21,80 @@ function range(from, to, checked) {
   for (const box of boxes().slice(first, end + 1)) box.checked = checked;
 }
 
-document.addEventListener("click", (event) => {
-  if (event.target.closest("[data-select-all]")) {
-    for (const box of boxes()) box.checked = true;
-    sync();
-  }
-  const box = event.target.closest(BOX);
-  if (!box) return;
+// `box` has its new state already.
+function ticked(box, extend) {
   const ids = boxes().map((one) => one.value);
   const from = ids.indexOf(last);
-  if (event.shiftKey && from >= 0) range(from, ids.indexOf(box.value), box.checked);
+  if (extend && from >= 0) range(from, ids.indexOf(box.value), box.checked);
   last = box.value;
   sync();
+}
+
+function toggle(tile, extend) {
+  const box = tile.querySelector(BOX);
+  box.checked = extend || !box.checked;
+  ticked(box, extend);
+}
+
+// "Select all on this page" means the page that is read: tiles of other pages came by scrolling.
+function selectAll() {
+  const tiles = document.querySelector("[data-tiles]");
+  const page = tiles?.dataset.page;
+  for (const box of boxes()) {
+    const of = box.closest("[data-image]")?.dataset.page;
+    if (!page || !of || of === page) box.checked = true;
+  }
+  sync();
+}
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest("[data-select-all]")) selectAll();
+  const box = event.target.closest(BOX);
+  if (box) return ticked(box, event.shiftKey);
+  const picture = event.target.closest("[data-tiles] .tile-picture");
+  if (!picture) return;
+  const chosen = boxes().some((one) => one.checked);
+  const byKeys = event.ctrlKey || event.metaKey || (event.shiftKey && chosen);
+  if (!byKeys && !(touch && chosen) && !pressed) return;
+  event.preventDefault();
+  if (!pressed) toggle(picture.closest(".tile"), event.shiftKey && chosen);
+  pressed = false;
 });
+
+// -- a finger ----------------------------------------------------------------------------------
+
+let touch = false; // the last pointer was a finger
+let pressed = false; // it has just chosen a tile: the click that follows opens nothing
+let press = null; // { timer, x, y }
+
+function release() {
+  if (press) clearTimeout(press.timer);
+  press = null;
+}
+
+document.addEventListener("pointerdown", (event) => {
+  release();
+  touch = event.pointerType === "touch";
+  pressed = false;
+  const picture = event.target.closest?.("[data-tiles] .tile-picture");
+  if (!touch || !picture) return;
+  const timer = setTimeout(() => {
+    pressed = true;
+    press = null;
+    toggle(picture.closest(".tile"), false);
+    navigator.vibrate?.(15);
+  }, PRESS_MS);
+  press = { timer, x: event.clientX, y: event.clientY };
+});
+document.addEventListener("pointermove", (event) => {
+  if (press && Math.hypot(event.clientX - press.x, event.clientY - press.y) > PRESS_PIXELS) release();
+});
+for (const name of ["pointerup", "pointercancel", "scroll"]) document.addEventListener(name, release, { passive: true });
+document.addEventListener("contextmenu", (event) => {
+  if (touch && event.target.closest?.("[data-tiles] .tile-picture")) event.preventDefault(); // of a long press
+});
+
+// -- all the rest ------------------------------------------------------------------------------
 
 document.addEventListener("reset", () => {
   last = null;
@@ -48,5 +111,12 @@ document.addEventListener(
   { capture: true },
 );
 
-document.addEventListener("sightbox:tiles", sync); // the tiles are new
+// An export is saved while the page stays: what is chosen stays chosen. Enter in the field adds the tag.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.target.id !== "selection-tag") return;
+  event.preventDefault();
+  form().requestSubmit(form().querySelector("button[name=action][value=add]"));
+});
+
+document.addEventListener("sightbox:tiles", sync); // the tiles are new, or more of them
 addEventListener("pageshow", sync); // back: some browsers remember what was ticked
