@@ -14,6 +14,9 @@ from apps.detector.forms import TagForm
 from apps.detector.results import threshold_of
 from apps.models import Image, Verdict
 from apps.services.annotations import State
+from apps.services.gallery import Asker
+from apps.services.pictures import MANY
+from apps.services.search import SearchError
 from apps.vision.exif import camera_facts
 
 MAX_SEARCH = 500  # characters
@@ -55,7 +58,12 @@ def walk_from(image: Image) -> Walk:
         older = services().images.get(following) if following is not None else None
         return Walk(None, older, {"review": 1})
     search = request.args.get("search", "").replace("\0", "").strip()[:MAX_SEARCH]
-    newer, older = services().images.neighbours(image, search)
+    asker = Asker(image.owner_id, current_user.threshold, MANY)
+    try:
+        _, pictures = services().gallery.find(asker, search)
+    except SearchError:  # the gallery says what is wrong with it
+        return Walk(None, None, {"search": search})
+    newer, older = pictures.around(image)
     return Walk(newer, older, {"search": search} if search else {})
 
 

@@ -185,19 +185,6 @@ class ImageService:
         )
         return {row.id: row.status for row in rows}
 
-    def neighbours(self, image: Image, tag: str = "") -> tuple[Image | None, Image | None]:
-        """The pictures before (newer) and after (older) ``image`` in its gallery.
-
-        Args:
-            tag: when given, of the gallery that shows this tag alone, see ``gallery``.
-        """
-        mine = select(Image).where(Image.owner_id == image.owner_id)
-        if tag:
-            mine = mine.where(Image.id.in_(self._tagged(image.owner_id, tag).ids))
-        newer = mine.where(Image.id > image.id).order_by(Image.id)
-        older = mine.where(Image.id < image.id).order_by(Image.id.desc())
-        return self.session.scalar(newer.limit(1)), self.session.scalar(older.limit(1))
-
     # -- files -----------------------------------------------------------------------------
 
     def open_file(self, filename: str, owner_id: int | None) -> StoredFile | StoredLink:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, delete, func, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, scoped_session
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -77,6 +77,23 @@ class Pictures:
         query = select(Image).where(Image.id.in_(found)).options(*self.options)
         rows = {image.id: image for image in self.session.scalars(query)}
         return [rows[image_id] for image_id in found if image_id in rows]
+
+    def around(self, image: Image) -> tuple[Image | None, Image | None]:
+        """The pictures before and after ``image``, where it has or would have its place."""
+        keys = ["id" if column.key == "image_id" else str(column.key) for column in self.order]
+        values = [getattr(image, key) for key in keys]
+        if None in values:  # it has no place in this order
+            return None, None
+        row = tuple_(*self.order)
+        higher, lower = row > tuple_(*values), row < tuple_(*values)
+        sides = (higher, lower) if self.descending else (lower, higher)
+        before, after = (
+            self.session.scalar(self._ordered(descending, 0, 1).where(side))
+            for side, descending in zip(sides, (not self.descending, self.descending), strict=True)
+        )
+        found = select(Image).where(Image.id.in_([before, after]))
+        images = {each.id: each for each in self.session.scalars(found)}
+        return images.get(before or 0), images.get(after or 0)
 
     def _ids(self, offset: int, limit: int) -> Iterable[int]:
         if not self.exact or offset <= self.total // 2:
