@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -188,7 +189,7 @@ def test_clips_are_copied_too(app, ann, tmp_path):
     assert ann.post("/video/upload", data=sent).status_code == 303
     with app.app_context():
         target = LocalStorage(tmp_path / "elsewhere")
-        session = db.session
+        session: Any = db.session
         report = BlobCopy(session, services(app).storage, target).run(lambda _report: None)
         [video] = session.scalars(select(Video))
         assert report.complete
