@@ -84,7 +84,7 @@ def test_bodies_that_hold_no_frame(ann):
 
 def test_a_model_that_is_not_there_is_told(ann):
     assert ask(ann, model="nothing.known").status_code == 404
-    missing = ask(ann, model="fasterrcnn_resnet50_fpn_v2.coco")
+    missing = ask(ann, model="fasterrcnn_resnet50_fpn_v2.coco_v1")
     assert (missing.status_code, missing.json["error"]["code"]) == (422, "invalid")
 
 

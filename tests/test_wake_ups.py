@@ -1,6 +1,7 @@
 """Messages to workers: what the web process does with a broker, and without one."""
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from apps.config import ROOT
 from apps.container import services
 from apps.errors import ConfigError
 from apps.extensions import db
-from apps.jobs.celery import DETECTIONS, REFILL, CeleryQueue, make_celery
+from apps.jobs.celery import CLIP, DETECTIONS, REFILL, CeleryQueue, make_celery
 from apps.models import Image, ImageStatus
 from tests.broker import free_port
 
@@ -219,3 +220,69 @@ assert names == {"MainThread"}, names  # no detector, no heartbeat, no download
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+# -- clips ---------------------------------------------------------------------------------
+
+WORKER = """
+import apps.worker as worker
+from apps.container import services
+from apps.extensions import db
+from apps.models import Image, User, Video, VideoFrame
+from apps.vision.fake import FakeEngine
+from tests.clips import clip_bytes
+
+worker.LOOK = 0
+with worker.flask_app.app_context():
+    db.create_all()
+    user = User(username="ann", email="ann@example.com", password="x")
+    db.session.add(user)
+    db.session.flush()
+    facts = {"owner_id": user.id, "title": "x", "sha256": "0", "width": 64, "height": 48}
+    video = Video(**facts, key="clip", extension="mp4", media_type="video/mp4", every=1,
+        bytes=1, duration_ms=1000, frames=10)
+    image = Image(**facts, key="image", extension="jpg", media_type="image/jpeg", bytes=1)
+    db.session.add_all([video, image])
+    db.session.commit()
+    video_id = video.id
+    services().storage.put(video.file_key, clip_bytes())
+    object.__setattr__(services().video_detections, "engine", FakeEngine())
+    worker.clip_queue.enqueue = lambda video_id: print("again", video_id)
+    db.session.commit()
+
+def look():
+    worker.clip.run(video_id)
+    with worker.flask_app.app_context():
+        video = db.session.get_one(Video, video_id)
+        print(video.status, video.attempts, db.session.query(VideoFrame).count())
+
+look()
+with worker.flask_app.app_context():
+    db.session.delete(db.session.scalars(db.select(Image)).one())
+    db.session.commit()
+look()
+"""
+
+
+def test_messages_for_clips_have_a_queue_of_their_own():
+    clips = CeleryQueue(make_celery("memory://", 30), CLIP)
+    pictures = CeleryQueue(clips.celery)
+    before = pictures.messages()
+    clips.enqueue(1)
+    assert clips.messages() == 1
+    assert pictures.messages() == before
+
+
+def test_a_worker_puts_a_clip_aside_while_pictures_wait(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
+    environment |= {
+        "SIGHTBOX_INSTANCE_PATH": str(tmp_path),
+        "SIGHTBOX_QUEUE": "celery",
+        "SIGHTBOX_CELERY_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "SIGHTBOX_LOG_LEVEL": "ERROR",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["again 1", "queued 0 1", "done 1 10"]

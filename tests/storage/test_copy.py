@@ -1,14 +1,20 @@
 """``flask storage``: moving the pictures of an installation to another storage."""
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from apps.container import services
 from apps.extensions import db
-from apps.models import Image
+from apps.models import Image, Video
 from apps.services import blob_copy
+from apps.services.blob_copy import BlobCopy, Fate
+from apps.storage.local import LocalStorage
+from tests.clips import clip_bytes
 from tests.storage.conftest import free_port
 
 
@@ -72,13 +78,13 @@ def test_running_it_again_sends_nothing_that_arrived(moved, s3, pictures, blobs,
     cut = f"pictures/{pictures[1].original_key}"
     s3.client().put_object(Bucket=s3.bucket, Key=cut, Body=b"half")
     sent = []
-    put = type(services(moved).storage).put
+    put = type(services(moved).storage).put_file
 
-    def counting(self, key, data):
+    def counting(self, key, file):
         sent.append(key)
-        put(self, key, data)
+        put(self, key, file)
 
-    monkeypatch.setattr(type(services(moved).storage), "put", counting)
+    monkeypatch.setattr(type(services(moved).storage), "put_file", counting)
     done = run(moved, "copy", "--from", blobs)
     assert "1 copied, 8 there already" in done.stdout
     assert [key for key in sent if key != ".check"] == [pictures[1].original_key]
@@ -176,3 +182,16 @@ def test_a_mistake_says_why_and_fails(app, arguments, text):
 def test_no_pictures_are_no_error(app, tmp_path):
     done = run(app, "copy", "--from", str(tmp_path))
     assert (done.exit_code, "0 copied" in done.stdout) == (0, True)
+
+
+def test_clips_are_copied_too(app, ann, tmp_path):
+    sent = {"every": 5, "clip": (io.BytesIO(clip_bytes()), "walk.mp4")}
+    assert ann.post("/video/upload", data=sent).status_code == 303
+    with app.app_context():
+        target = LocalStorage(tmp_path / "elsewhere")
+        session: Any = db.session
+        report = BlobCopy(session, services(app).storage, target).run(lambda _report: None)
+        [video] = session.scalars(select(Video))
+        assert report.complete
+        assert report.counts[Fate.COPIED] == 2
+        assert target.size(video.file_key) == video.bytes
