@@ -167,17 +167,27 @@ export class PicturePage {
     this.stage.classList.toggle("is-zoomed", !viewport.fitted);
     this.part("zoom").textContent = `${Math.round(viewport.scale * (window.devicePixelRatio || 1) * 100)} %`;
     const { chosen } = editor;
-    const entries = [];
     const withText = this.part("labels").checked;
+    const entries = [];
     for (const item of editor.items) {
-      const forced = item.key === this.boxes.lit || item === chosen;
-      const icon = item.kind === "model" ? null : item.kind;
-      if (!this.shown.has(item.key) || !(withText || forced || icon)) continue;
-      entries.push({ key: item.key, text: withText || forced ? this.textOf(item) : "", icon, color: colorClass(item.label), box: viewport.toScreen(item.box), forced });
+      if (!this.shown.has(item.key) || !(withText || item === chosen || item.kind !== "model")) continue;
+      entries.push(this._labelOf(item, withText || item === chosen, item === chosen));
     }
     this.labels.draw(entries, [viewport.wide, viewport.high]);
+    this._drawLit();
     this.boxes.placeHandles(chosen && !this.conflict.open ? viewport.toScreen(chosen.box) : null);
     this.full.want(viewport.scale);
+  }
+
+  _labelOf(item, withText, forced) {
+    const icon = item.kind === "model" ? null : item.kind;
+    return { key: item.key, text: withText ? this.textOf(item) : "", icon, color: colorClass(item.label), box: this.viewport.toScreen(item.box), forced };
+  }
+
+  _drawLit() {
+    const item = this.boxes.lit === null ? null : this.editor.item(this.boxes.lit);
+    const seen = item && this.shown.has(item.key) && item !== this.editor.chosen;
+    this.labels.light(seen ? this._labelOf(item, true, true) : null, [this.viewport.wide, this.viewport.high]);
   }
 
   textOf(item) {
@@ -187,8 +197,8 @@ export class PicturePage {
   light(key) {
     if (key === this.boxes.lit) return;
     this.boxes.mark("lit", key);
-    this.list.mark("lit", key, !this.list.root.matches(":hover, :focus-within"));
-    this._drawScreen();
+    this.list.mark("lit", key, key !== null && !this.list.root.matches(":hover, :focus-within"));
+    this._drawLit();
   }
 
   _chosen(key) {

@@ -127,7 +127,7 @@ export class Gestures {
   _tap(event, drag) {
     const point = drag.start;
     const last = this.lastTap;
-    const double = last && event.timeStamp - last.at < DOUBLE && Math.hypot(point[0] - last.point[0], point[1] - last.point[1]) < 4 * SLOP;
+    const double = !event.altKey && last && event.timeStamp - last.at < DOUBLE && Math.hypot(point[0] - last.point[0], point[1] - last.point[1]) < 4 * SLOP;
     this.lastTap = double ? null : { at: event.timeStamp, point };
     if (event.button === 1 || this.editor.drawing) return;
     if (double) return this.doubled(point);
@@ -167,7 +167,8 @@ export class Gestures {
   _startPinch() {
     this.abandon();
     this.lastTap = null;
-    this.pinch = this._fingers();
+    const { distance, middle } = this._fingers();
+    this.pinch = { distance, scale: this.viewport.scale, under: this.viewport.toPicture(...middle) };
   }
 
   _fingers() {
@@ -175,11 +176,10 @@ export class Gestures {
     return { distance: Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])), middle: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2] };
   }
 
+  // What was between the fingers at first stays there, whatever the steps in between were.
   _pinch() {
-    const [before, now] = [this.pinch, this._fingers()];
-    this.viewport.pan(before.middle[0] - now.middle[0], before.middle[1] - now.middle[1]);
-    this.viewport.zoomAt(now.distance / before.distance, ...now.middle);
-    this.pinch = now;
+    const { distance, middle } = this._fingers();
+    this.viewport.place((this.pinch.scale * distance) / this.pinch.distance, this.pinch.under, middle);
   }
 
   // -- hovering: once for each frame --------------------------------------------------------------------

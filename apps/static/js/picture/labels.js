@@ -57,7 +57,9 @@ export class Labels {
     this.widths = new Map();
     this.pen = document.createElement("canvas").getContext("2d");
     this.pen.font = FONT;
-    this.places = [];
+    this.places = new Map(); // key -> where its label is
+    this.extra = this._make(); // of the box that has the pointer
+    this.extra.element.hidden = true;
   }
 
   width(text, icon) {
@@ -70,20 +72,28 @@ export class Labels {
     const seen = entries.filter(({ box }) => box[2] > 0 && box[3] > 0 && box[0] < size[0] && box[1] < size[1]);
     const widths = seen.map((entry) => this.width(entry.text, entry.icon));
     const places = layout(seen.map((entry) => entry.box), widths, size);
-    this.places = [];
+    this.places = new Map();
     let used = 0;
     seen.forEach((entry, index) => {
       const place = places[index] ?? (entry.forced ? anyPlace(entry.box, widths[index], size) : null);
       if (!place) return;
-      this.places.push({ key: entry.key, place });
-      this._show(used, entry, place);
+      this.places.set(entry.key, place);
+      this._show((this.pool[used] ??= this._make()), entry, place);
       used += 1;
     });
     for (let index = used; index < this.pool.length; index += 1) this.pool[index].element.hidden = true;
   }
 
-  _show(index, entry, place) {
-    const label = (this.pool[index] ??= this._make());
+  // The label of one more box, wherever it has its place or over the others; null: of none. The
+  // others stay as they are, so that moving the pointer costs next to nothing.
+  light(entry, size) {
+    this.extra.element.hidden = !entry;
+    if (!entry) return;
+    const place = this.places.get(entry.key) ?? anyPlace(entry.box, this.width(entry.text, entry.icon), size);
+    this._show(this.extra, entry, place);
+  }
+
+  _show(label, entry, place) {
     const { element, icon, text } = label;
     element.hidden = false;
     element.style.transform = `translate(${Math.round(place[0])}px, ${Math.round(place[1])}px)`;

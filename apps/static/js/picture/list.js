@@ -57,7 +57,12 @@ export class List {
       }
       this[name] = key;
     }
-    if (scroll && entry?.shown) this._scrollTo(entry.row);
+    if (!scroll || !entry?.shown) return;
+    this.target = entry.row; // measured once in the next frame, after everything has its place
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this._scrollTo(this.target);
+    });
   }
 
   // Only the list scrolls, not the page.
@@ -105,7 +110,7 @@ export class List {
     mark.className = `box-mark ${verdict ? `bi ${ICONS[verdict]}` : ""}`;
     mark.title = verdict ? this.texts[verdict] : "";
     entry.said.textContent = verdict ? ` ${this.texts[verdict]}` : "";
-    meter.hidden = item.score === null;
+    meter.style.visibility = item.score === null ? "hidden" : ""; // its place stays
     meter.value = item.score ?? 0;
     score.textContent = item.score === null ? "" : `${Math.round(100 * item.score)} %`;
     this._link(entry, item);

@@ -37,7 +37,7 @@ export class Viewport {
   }
 
   show(scale, x, y) {
-    this.scale = clamp(scale, Math.min(this.fitScale, this.oneToOne), Math.max(MOST, this.fitScale));
+    this.scale = this.possible(scale);
     this.x = within(x, this.wide / this.scale, this.width);
     this.y = within(y, this.high / this.scale, this.height);
     this.fitted = Math.abs(this.scale / this.fitScale - 1) < 1e-6;
@@ -60,8 +60,17 @@ export class Viewport {
 
   // Zoom so that the point of the picture under (px, py), pixels of the stage, stays there.
   zoomAt(factor, px = this.wide / 2, py = this.high / 2) {
-    const scale = clamp(this.scale * factor, Math.min(this.fitScale, this.oneToOne), Math.max(MOST, this.fitScale));
-    this.show(scale, this.x + px / this.scale - px / scale, this.y + py / this.scale - py / scale);
+    this.place(this.scale * factor, this.toPicture(px, py), [px, py]);
+  }
+
+  // A point of the picture at a place of the stage, as far as there is picture around it.
+  place(wanted, [x, y], [px, py]) {
+    const scale = this.possible(wanted);
+    this.show(scale, x - px / scale, y - py / scale);
+  }
+
+  possible(scale) {
+    return clamp(scale, Math.min(this.fitScale, this.oneToOne), Math.max(MOST, this.fitScale));
   }
 
   zoomIn() {
