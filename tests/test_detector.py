@@ -464,9 +464,9 @@ def test_delete_asks_first_and_moves_everything_to_the_trash(ann, app, upload):
     assert len(stored_files(app)) == 3
     answer = ann.post(f"/images/delete/{image_id}")
     assert (answer.status_code, answer.location) == (303, "/")
+    assert "“cat.jpg” is in the trash." in ann.get("/").text
     assert ann.get(f"/images/{image_id}").status_code == 404
     assert len(stored_files(app)) == 3
-    assert "“cat.jpg” is in the trash." in ann.get("/").text
     with app.app_context():
         assert db.session.scalars(select(Detection)).all() == []
         assert db.session.scalars(select(ImageTag)).all() == []

@@ -95,7 +95,6 @@ def test_tags_and_keys_are_completed_with_the_keyboard(new_page, fill):  # noqa:
     expect(page.get_by_role("listbox")).to_be_hidden()
     field.press("Backspace")
     field.press("Backspace")
-    field.press("Escape")
     field.press("Enter")
     page.wait_for_url(re.compile("search="))
     expect(page.locator(".tile")).to_have_count(2)
@@ -155,7 +154,7 @@ def test_boxes_appear_under_the_pointer_and_the_focus_with_one_request(new_page,
     page.wait_for_load_state("networkidle")
     requests = requests_of(page)
     tile(page, first).locator(".tile-picture").hover()
-    expect(tile(page, first).locator("svg rect.line")).to_have_count(1)
+    expect(tile(page, first).locator("svg rect.edge")).to_have_count(1)
     expect(tile(page, first).locator("svg")).to_be_visible()
     tile(page, second).locator(".tile-picture").focus()
     page.keyboard.press("Shift+Tab")
@@ -165,7 +164,7 @@ def test_boxes_appear_under_the_pointer_and_the_focus_with_one_request(new_page,
     expect(tile(page, third).locator("svg")).to_be_visible()
     assert len([url for url in requests if "/images/boxes" in url]) == 1
     picture = tile(page, third).locator(".tile-picture").bounding_box()
-    box = tile(page, third).locator("rect.line").bounding_box()
+    box = tile(page, third).locator("rect.edge").bounding_box()
     assert (box["x"] - picture["x"]) / picture["width"] == pytest.approx(0.25, abs=0.03)
     assert (box["y"] - picture["y"]) / picture["height"] == pytest.approx(0.25, abs=0.03)
 

@@ -69,7 +69,7 @@ def _page(text: str, asked: Search, page: Any, waiting: int, mistake: str | None
         page=page,
         search=text,
         asked=asked,
-        plain=asked.plain,
+        plain=asked.plain and mistake is None,
         mistake=mistake,
         chips=services().tags.counts(user_id),
         filters=[(kept, search_of(kept)) for kept in services().filters.all(user_id)],
@@ -121,10 +121,6 @@ class Panel:
     most: str = ""
     sort: str = "newest"
 
-    @property
-    def used(self) -> bool:
-        return self != Panel()
-
 
 def panel_of(asked: Search) -> Panel:
     """What the terms of a search say in the panel's fields."""
@@ -156,7 +152,7 @@ def panel() -> ResponseReturnValue:
     text, given = asked_text(), request.args
     with suppress(SearchError):  # the search says so itself, beside its field
         text = language.with_terms(text, _terms(given))[:MAX_TEXT]
-    return redirect(url_for("detector.search", search=text))
+    return redirect(url_for("detector.search", search=text, filters="open"))
 
 
 def _terms(given: Any) -> dict[str, list[str]]:

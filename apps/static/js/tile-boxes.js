@@ -34,7 +34,7 @@ function draw(picture, found) {
     const group = document.createElementNS(SVG, "g");
     group.setAttribute("class", `c${box.c}`);
     group.dataset.label = box.label;
-    for (const kind of ["halo", "line"]) {
+    for (const kind of ["halo", "edge"]) {
       const rect = document.createElementNS(SVG, "rect");
       rect.setAttribute("class", kind);
       const [x1, y1, x2, y2] = box.box;
