@@ -305,7 +305,7 @@ def test_the_gallery_sends_the_same_queries_for_any_number_of_pictures(
     with count_queries() as statements:
         text = ann.get("/").text
     assert text.count("<article") == count
-    assert len(statements) == 10, "\n".join(statements)
+    assert len(statements) == 11, "\n".join(statements)
 
 
 def test_the_picture_page_sends_the_same_queries_for_any_number_of_boxes(

@@ -68,7 +68,7 @@ def test_the_picture_that_the_model_is_least_sure_of_comes_first(ann, inbox, bob
     inbox(0.99, owner="bob")
     assert order(ann) == [ids[n] for n in (3, 1, 5, 2, 0, 4)]
     page = ann.get("/review").text
-    assert re.search(rf'href="/images/{ids[3]}">[^<]*<i [^>]*></i> Review in order', page)
+    assert re.search(rf'href="/images/{ids[3]}\?review=1">[^<]*<i [^>]*></i> Review in order', page)
     assert page.count("very unsure") == 3
     assert "somewhat unsure" in page
 

@@ -61,7 +61,7 @@ __all__ = [
 def card(image_id: int) -> ResponseReturnValue:
     """One tile of the gallery, asked for again when its detection has ended."""
     image = services().images.get_owned(current_user.id, image_id)
-    return render_template("detector/_card.html", image=image, search=request.args.get("search"))
+    return render_template("detector/_card.html", image=image)
 
 
 @bp.post("/detect/<int:image_id>")

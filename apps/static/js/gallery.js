@@ -68,5 +68,14 @@ function replace(part, page) {
   if (fresh) document.querySelector(part)?.replaceWith(fresh);
 }
 
+// A picture that is opened from a search has the neighbours that it has there.
+for (const kind of ["click", "auxclick"]) {
+  document.addEventListener(kind, (event) => {
+    const link = event.target.closest("a.tile-picture");
+    const search = new URLSearchParams(location.search).get("search");
+    if (link && search) link.search = new URLSearchParams({ search });
+  }, { capture: true });
+}
+
 document.addEventListener("sightbox:uploaded", refresh);
 follow();
