@@ -20,15 +20,19 @@ from apps.metrics import Metrics
 from apps.services.accounts import AccountService
 from apps.services.blob_copy import BlobCopy
 from apps.services.classifications import ClassificationService
+from apps.services.client_calls import ClientCallService
 from apps.services.detections import DetectionService
+from apps.services.idempotency import IdempotencyService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService
+from apps.services.instant import InstantService
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.tokens import TokenService
 from apps.services.uploads import Limits, UploadService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
@@ -68,6 +72,10 @@ class Container:
     requests: DetectionRequests
     tags: TagService
     accounts: AccountService
+    instant: InstantService
+    tokens: TokenService
+    client_calls: ClientCallService
+    idempotency: IdempotencyService
     workers: WorkerService
     status: StatusService
     metrics: Metrics
@@ -112,6 +120,10 @@ def init_app(app: Flask) -> None:
         requests=DetectionRequests(session, queue, models),
         tags=tags,
         accounts=AccountService(session, storage),
+        instant=InstantService(session, engine, models, limits),
+        tokens=TokenService(session, writing),
+        client_calls=ClientCallService(session, writing),
+        idempotency=IdempotencyService(session, writing),
         workers=workers,
         status=StatusService(session, engine if queue.works_here else None, _folder(storage)),
         metrics=metrics,

@@ -118,6 +118,16 @@ def upright_size(data: bytes) -> tuple[int, int]:
     return (file.height, file.width) if turned else file.size
 
 
+def orientation(data: bytes) -> int:
+    """The EXIF orientation of a file, 1 to 8, that :func:`decode` has turned upright.
+
+    Raises:
+        InvalidImage: code ``not_a_picture`` or ``truncated``.
+    """
+    found = _orientation(_open(data, Frugal(data)))
+    return found if found in _TURNS else 1
+
+
 def _open(data: bytes, source: Frugal) -> Image.Image:
     """The header alone; the name and the declared type of the upload play no part."""
     if not data:
