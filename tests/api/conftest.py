@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from werkzeug.serving import make_server
@@ -13,7 +14,7 @@ from apps.container import services
 def token_of(app, make_user) -> Callable[..., str]:
     """token_of("ann", "read", "detect") -> the text of a new token of that account."""
 
-    def token_of(name: str = "ann", *scopes: str, **values: object) -> str:
+    def token_of(name: str = "ann", *scopes: str, **values: Any) -> str:
         user_id = make_user(name)
         with app.app_context():
             given = scopes or ("read", "write", "detect")

@@ -33,7 +33,7 @@ def test_a_token_is_shown_once_and_lets_a_program_in(app, ann):
     assert answer.json["scopes"] == ["read", "detect"]
     with app.app_context():
         assert db.session.scalar(select(Token.digest)) not in token
-        assert token.startswith(db.session.scalar(select(Token.prefix)))
+        assert token.startswith(str(db.session.scalar(select(Token.prefix))))
 
 
 def test_the_page_says_when_a_token_was_used_and_that_it_was_revoked(app, ann):
