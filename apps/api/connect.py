@@ -1,8 +1,11 @@
 """The page that connects programs: settings to copy, a test, and what programs asked lately."""
 
 import io
+import json
 import time
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, render_template, request
 from flask.typing import ResponseReturnValue
@@ -48,17 +51,38 @@ def reference() -> ResponseReturnValue:
 def _page(checks: list[Check] | None = None) -> str:
     admin = current_user.is_admin
     calls = services().client_calls.latest(current_user.id, nobodys=admin)
+    address = urlsplit(request.host_url)
     return render_template(
         "api/connect.html",
         checks=checks,
         calls=calls,
         address=request.host_url.rstrip("/"),
-        host=request.host.partition(":")[0],
-        port=request.host.partition(":")[2] or ("443" if request.is_secure else "80"),
+        host=address.hostname,
+        port=address.port or (443 if request.is_secure else 80),
         secure=request.is_secure,
+        node_red=json.dumps(_flow(request.host_url), indent=1),
         open_here=current_app.config["API_OPEN_ON_LOOPBACK"],
         models=services().models.ready(),
     )
+
+
+def _flow(address: str) -> list[dict[str, Any]]:
+    """For Node-RED: a picture as a form, and the objects of the answer."""
+    function = (
+        "msg.headers = {'Content-Type': 'multipart/form-data', "
+        "'Authorization': 'Bearer YOUR-TOKEN'};\n"
+        "msg.payload = {image: {value: msg.payload, options: {filename: 'image.jpg'}}};\n"
+        "return msg;"
+    )
+    keep = {"t": "set", "p": "payload", "pt": "msg", "to": "payload.predictions", "tot": "msg"}
+    ask = {"method": "POST", "ret": "obj", "url": f"{address}v1/vision/detection"}
+    return [
+        {"id": "sightbox1", "type": "function", "name": "form", "func": function, "outputs": 1}
+        | {"wires": [["sightbox2"]]},
+        {"id": "sightbox2", "type": "http request", "name": "Sightbox", "wires": [["sightbox3"]]}
+        | ask,
+        {"id": "sightbox3", "type": "change", "name": "objects", "wires": [[]], "rules": [keep]},
+    ]
 
 
 def _token_checks(token: str) -> list[Check]:
