@@ -65,6 +65,7 @@ def test_every_architecture_folder_exists():
         "detector",
         "classifier",
         "crud",
+        "api",
         "ops",
         "cli",
     ):

@@ -130,8 +130,8 @@ def _count(rate: str, *key: str) -> None:
 
 def log_call(response: Response) -> Response:
     """Keep what a program asked and what came of it, for the page that connects programs."""
-    if not for_programs():
-        return response
+    if not for_programs() or ("caller" not in g and response.status_code < 400):
+        return response  # what is open to everybody, as a ping, is nobody's
     try:
         services().client_calls.note(_call(response))
     except Exception:  # an answer is worth more than its line in a log

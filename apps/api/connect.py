@@ -92,7 +92,7 @@ def _token_checks(token: str) -> list[Check]:
         found = services().tokens.check(token)
     except AppError as error:
         return [Check(False, error_text(error))]
-    checks = [Check(True, gettext("The token is good: it is “%(name)s”’s.", name=found.name))]
+    checks = [Check(True, gettext("The token is good. It belongs to “%(name)s”.", name=found.name))]
     if not found.may("detect"):
         text = gettext("But it may not detect. Make one that may, for cameras and houses.")
         checks.append(Check(False, text))

@@ -1,6 +1,7 @@
 """The page where an account makes and revokes its tokens."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
@@ -63,8 +64,8 @@ class TokenForm(FlaskForm):
     )
     submit = SubmitField(_l("Make a token"))
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if not current_user.is_admin:
             self.scopes.choices = [choice for choice in MEANINGS if choice.value != "admin"]
 
@@ -86,7 +87,9 @@ def index() -> ResponseReturnValue:
     except AppError as error:
         form.form_errors.append(error_text(error))
         return _page(form), error.status
-    return _page(TokenForm(), made, text), 201  # this once: a redirect would have to keep the text
+    return _page(
+        TokenForm(formdata=None), made, text
+    ), 201  # this once: a redirect would have to keep the text
 
 
 @bp.post("/account/tokens/<int:token_id>/revoke")

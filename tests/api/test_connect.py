@@ -43,7 +43,7 @@ def test_the_page_is_for_people_who_are_logged_in(app, ann):
 
 def test_the_test_says_whether_the_token_and_the_detector_are_good(app, ann, token_of, monkeypatch):
     page = ann.post("/connect/test", data={"token": token_of("ann")}).text
-    assert "The token is good: it is “ann”’s." in page
+    assert "The token is good. It belongs to “ann”." in page
     assert "The detector answers" in page
     page = ann.post("/connect/test", data={"token": token_of("ann", "read")}).text
     assert "But it may not detect." in page

@@ -141,6 +141,7 @@ function draw(place) {
   for (const { title, items } of parts.values()) place.append(element("h2", { className: "h5 mt-4" }, title), ...items);
 }
 
+page.querySelector("[data-token]").addEventListener("submit", (event) => event.preventDefault());
 const place = page.querySelector("[data-operations]");
 try {
   const response = await fetch(page.dataset.document, { credentials: "omit" });
