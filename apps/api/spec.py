@@ -9,6 +9,7 @@ from flask_smorest import Blueprint as BaseBlueprint
 from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.datastructures import MultiDict
+from werkzeug.routing import AnyConverter
 
 from apps.api.problems import MEDIA_TYPE
 from apps.api.schemas import Problem
@@ -76,7 +77,12 @@ def new_api() -> Api:
         }
     )
     api.register_converter(RowIdConverter, _row_id)
+    api.register_converter(AnyConverter, _one_of)
     return api
+
+
+def _one_of(converter: AnyConverter) -> dict[str, Any]:
+    return {"type": "string", "enum": sorted(converter.items)}
 
 
 def _row_id(_converter: RowIdConverter) -> dict[str, Any]:

@@ -87,9 +87,8 @@ def index() -> ResponseReturnValue:
     except AppError as error:
         form.form_errors.append(error_text(error))
         return _page(form), error.status
-    return _page(
-        TokenForm(formdata=None), made, text
-    ), 201  # this once: a redirect would have to keep the text
+    # This once: a redirect would have to keep the text somewhere.
+    return _page(TokenForm(formdata=None), made, text), 201
 
 
 @bp.post("/account/tokens/<int:token_id>/revoke")

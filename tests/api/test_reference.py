@@ -1,9 +1,14 @@
 """The OpenAPI document, and requests that schemathesis makes up from it."""
 
+import io
+import itertools
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import schemathesis
+from flask import Flask
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import openapi
 from schemathesis.specs.openapi.checks import (
@@ -17,6 +22,7 @@ from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Role, User
+from tests.conftest import picture_bytes
 
 DOCUMENT = PREFIX + "/openapi.json"
 CHECKS = [
@@ -25,7 +31,7 @@ CHECKS = [
     response_schema_conformance,
     status_code_conformance,
 ]
-EXAMPLES = 6  # for each operation
+EXAMPLES = 4  # for each operation
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +52,42 @@ def application(tmp_path_factory):
         db.engine.dispose()
 
 
-def test_whatever_comes_the_answer_is_one_that_the_reference_tells_of(application):
-    headers = {"Authorization": f"Bearer {application.config['TEST_TOKEN']}"}
-    operations = [
-        found.ok() for found in openapi.from_wsgi(DOCUMENT, application).get_all_operations()
-    ]
+@pytest.fixture(params=[False, True], ids=["anything", "what is there"])
+def there(request, application) -> Callable[[], dict[str, Any]]:
+    """there() -> the parts of an address that lead to something of this account, or none."""
+    numbers = itertools.count()
+
+    def there() -> dict[str, Any]:
+        if not request.param:
+            return {}
+        client, number = application.test_client(), next(numbers)
+        data = {"image": (io.BytesIO(picture_bytes()), "x.jpg")}
+        uploaded = client.post(f"{PREFIX}/images", data=data, headers=bearer(application))
+        name = f"user{number}"
+        user = {"username": name, "email": f"{name}@example.com", "password": "plain long words"}
+        made = client.post(f"{PREFIX}/users", json=user, headers=bearer(application))
+        image_id = uploaded.json["results"][0]["image"]["id"]
+        tag = client.get(f"{PREFIX}/images/{image_id}/tags", headers=bearer(application)).json[0]
+        return {
+            "image_id": image_id,
+            "user_id": made.json["id"],
+            "tag_id": tag["id"],
+            "name": "lenet5.mnist",
+        }
+
+    return there
+
+
+def bearer(app: Flask) -> dict[str, str]:
+    return {"Authorization": f"Bearer {app.config['TEST_TOKEN']}"}
+
+
+def test_whatever_comes_the_answer_is_one_that_the_reference_tells_of(application, there):
+    schema = openapi.from_wsgi(DOCUMENT, application)
+    operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 20
     for operation in operations:
+        real = there() if "{" in operation.path else {}
 
         @settings(
             max_examples=EXAMPLES,
@@ -63,8 +98,10 @@ def test_whatever_comes_the_answer_is_one_that_the_reference_tells_of(applicatio
             phases=[Phase.generate],
         )
         @given(case=operation.as_strategy())
-        def run(case) -> None:
-            case.call_and_validate(headers=headers, checks=CHECKS)
+        def run(case, real=real) -> None:
+            for name in real.keys() & case.path_parameters.keys():
+                case.path_parameters[name] = real[name]
+            case.call_and_validate(headers=bearer(application), checks=CHECKS)
 
         run()
 
