@@ -6,6 +6,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from apps import cli, config, container, errorpages, i18n, logs, ops, web
+from apps.api import blueprints as api
 from apps.auth import security
 from apps.extensions import bootstrap, csrf, db, limiter, mail, migrate
 
@@ -33,6 +34,7 @@ def create_app(config_key: str = "local", **overrides: Any) -> Flask:
     security.init_app(app)
     errorpages.init_app(app)
     web.init_app(app)
+    api.init_app(app)
     ops.init_app(app)
     cli.init_app(app)
     return app

@@ -76,6 +76,9 @@ class Base:
     MAIL_DEFAULT_SENDER = "Sightbox <no-reply@localhost>"
     MAIL_TIMEOUT = 10  # seconds
     MAIL_USE_LOCALTIME = False
+    API_RATE = "3000 per minute"  # requests with one token
+    API_REFUSED_RATE = "120 per minute"  # requests from one address without a good token
+    API_OPEN_ON_LOOPBACK = False  # /v1/ asks programs on this machine for no token
     LOGIN_RATE = "10 per minute; 100 per hour"
     SIGNUP_RATE = "10 per minute; 60 per hour"
 

@@ -22,12 +22,15 @@ from apps.services.annotations import AnnotationService
 from apps.services.blob_copy import BlobCopy
 from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
+from apps.services.client_calls import ClientCallService
 from apps.services.detections import DetectionService
 from apps.services.exports import ExportService
 from apps.services.filters import FilterService
 from apps.services.gallery import GalleryService
+from apps.services.idempotency import IdempotencyService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService
+from apps.services.instant import InstantService
 from apps.services.live import LiveService
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
@@ -37,6 +40,7 @@ from apps.services.reviews import ReviewService
 from apps.services.selections import SelectionService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
+from apps.services.tokens import TokenService
 from apps.services.trash import TrashService
 from apps.services.uploads import Limits, UploadService
 from apps.services.video_detections import VideoDetections
@@ -91,6 +95,10 @@ class Container:
     video_detections: VideoDetections
     tags: TagService
     accounts: AccountService
+    instant: InstantService
+    tokens: TokenService
+    client_calls: ClientCallService
+    idempotency: IdempotencyService
     workers: WorkerService
     status: StatusService
     metrics: Metrics
@@ -158,6 +166,10 @@ def init_app(app: Flask) -> None:
         video_detections=video_detections,
         tags=tags,
         accounts=AccountService(session, storage),
+        instant=InstantService(session, engine, models, limits),
+        tokens=TokenService(session, writing),
+        client_calls=ClientCallService(session, writing),
+        idempotency=IdempotencyService(session, writing),
         workers=workers,
         status=StatusService(session, engine if queue.works_here else None, _folder(storage)),
         metrics=metrics,

@@ -1,17 +1,26 @@
 """Errors to pages, or to JSON for those who ask for it."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    make_response,
+    render_template,
+    request,
+)
 from flask_babel import gettext
 from flask_limiter.errors import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException, SecurityError
 
-from apps.errors import N_, AppError, Busy, Conflict
-from apps.extensions import db
+from apps.errors import N_, AppError, Conflict
+from apps.extensions import db, for_programs
 from apps.i18n import error_text
 from apps.web import wants_json
 
@@ -33,6 +42,16 @@ STALE_FORM = N_(
 )
 
 
+# Makes the answer of (status, text, code, details of a refused body or None).
+Render = Callable[[int, str, str, Any], Response]
+_RENDERS = "sightbox.error_renders"
+
+
+def answer_below(app: Flask, prefix: str, render: Render) -> None:
+    """Every error at an address below ``prefix``, also one that does not exist, is ``render``'s."""
+    app.extensions.setdefault(_RENDERS, {})[prefix] = render
+
+
 def init_app(app: Flask) -> None:
     """Register one handler for each kind of error."""
     app.register_error_handler(AppError, app_error)
@@ -47,8 +66,8 @@ def app_error(error: AppError) -> Response:
     """The page or JSON of one of our own errors."""
     db.session.rollback()
     response = answer_error(error.status, error_text(error), error.code)
-    if isinstance(error, Busy):
-        response.headers["Retry-After"] = str(error.retry_after)
+    if wait := getattr(error, "retry_after", None):  # of Busy and TooMany
+        response.headers["Retry-After"] = str(wait)
     return response
 
 
@@ -71,12 +90,15 @@ def _integrity_error(error: IntegrityError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    if isinstance(error, SecurityError):  # a Host that is not ours: no address can be made for it
+    if isinstance(error, SecurityError) and not for_programs():
+        # A Host that is not ours: no address can be made for it, so no page either.
         return Response("This server does not answer to this name.\n", 400, mimetype="text/plain")
     if error.code is None or error.code < 400:  # a redirect
         return make_response(error.get_response())
     text = TEXTS.get(error.code)
-    response = answer_error(error.code, gettext(text) if text else error.description or "", "http")
+    details = getattr(error, "data", {}).get("messages")  # of a body that a schema refused
+    text = gettext(text) if text else error.description or ""
+    response = answer_error(error.code, text, "http", details)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
@@ -89,8 +111,12 @@ def _crash(error: Exception) -> Response:
     return answer_error(500, gettext(TEXTS[500]), "crash")
 
 
-def answer_error(status: int, text: str, code: str) -> Response:
-    """An error with ``text``, as a page or as JSON."""
+def answer_error(status: int, text: str, code: str, details: Any = None) -> Response:
+    """An error with ``text``, as a page or as JSON, or as the address has its own way."""
+    renders: dict[str, Render] = current_app.extensions.get(_RENDERS, {})
+    for prefix, render in renders.items():
+        if request.path.startswith(prefix):
+            return render(status, text, code, details)
     body: dict[str, Any] = {"error": {"code": code, "message": text, "status": status}}
     if wants_json():
         response = jsonify(body)

@@ -5,6 +5,7 @@ the translation tools find it; it is translated where it is shown, never where i
 
     AppError
     |- ConfigError           the application must not start
+    |- Unauthorized          401: a program without a token that is good
     |- NotFound              404
     |- Forbidden             403
     |- Conflict              409
@@ -14,6 +15,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |  |- InvalidWeights     a file that no network can be loaded from
     |- TooLarge              413
     |- UnsupportedBody       415
+    |- TooMany               429
     |- Unavailable           503: something outside does not answer
     |- Busy                  503: too much is waiting already
     |- DeviceLost            503: the GPU stopped working
@@ -44,6 +46,18 @@ class ConfigError(AppError):
 
     status = 500
     code = "config"
+
+
+class Unauthorized(AppError):
+    """A program has shown no token, or none that is good."""
+
+    status = 401
+    code = "token"
+
+    def __init__(self, message: str, owner_id: int | None = None, prefix: str = "") -> None:
+        super().__init__(message)
+        self.owner_id = owner_id  # whose token it was
+        self.prefix = prefix
 
 
 class NotFound(AppError):
@@ -96,6 +110,17 @@ class TooLarge(AppError):
 class UnsupportedBody(AppError):
     status = 415
     code = "unsupported"
+
+
+class TooMany(AppError):
+    """More requests than a token may send."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
 
 
 class Unavailable(AppError):

@@ -68,6 +68,11 @@ ASKING_FORMS = frozenset(
 )
 
 
+# Below these, programs ask: with a token, never with a cookie. They read first, and call
+# begin_writing() or writing() when they have something to write.
+PROGRAM_PATHS = ("/api/", "/v1/")
+
+
 @event.listens_for(Engine, "connect")
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     """SQLite as a server database: checked foreign keys, readers beside one writer, patience."""
@@ -134,9 +139,16 @@ def _reads_only() -> bool:
         return True
     if not has_request_context() or g.get("writing", False):
         return False
+    if for_programs():
+        return True
     if request.method in SAFE_METHODS:
         return request.endpoint not in WRITING_GETS
     return request.endpoint in SLOW_FORMS | ASKING_FORMS
+
+
+def for_programs() -> bool:
+    """Whether the address of this request is for programs that show a token."""
+    return request.path.startswith(PROGRAM_PATHS)
 
 
 def only_reading() -> None:

@@ -14,7 +14,7 @@ from werkzeug.routing import IntegerConverter, Map
 
 from apps.container import services, start
 from apps.errors import N_, UnsupportedBody
-from apps.extensions import db
+from apps.extensions import db, for_programs
 from apps.services.pictures import Pictures
 from apps.vision.colors import color_index, color_of, text_on
 from apps.vision.decode import ACCEPTED
@@ -101,6 +101,9 @@ def _limit_body() -> None:
     The session cookie is signed, so no query is needed for pictures. JSON is refused where
     forms are read: Flask-WTF would read it as one, and forms expect texts.
     """
+    if for_programs():  # they know only later who asks; see apps/api/access.py
+        request.max_content_length = min(FORM_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
+        return
     if request.is_json and request.endpoint not in JSON_BODIES:
         raise UnsupportedBody(N_("Send this as a form (multipart/form-data), not as JSON."))
     config = current_app.config
@@ -262,4 +265,5 @@ def static_url(filename: str) -> str:
 def wants_json() -> bool:
     """Whether the caller is a program or one of our scripts rather than a page load."""
     best = request.accept_mimetypes.best_match(["text/html", "application/json"])
-    return best == "application/json" or request.is_json or request.endpoint in PROGRAMS
+    programs = request.endpoint in PROGRAMS or for_programs()
+    return best == "application/json" or request.is_json or programs

@@ -67,6 +67,7 @@ def test_every_architecture_folder_exists():
         "live",
         "video",
         "crud",
+        "api",
         "ops",
         "cli",
     ):

@@ -7,6 +7,7 @@ from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
+from apps.models.token import CALL_TEXT, ClientCall, KeptAnswer, Token
 from apps.models.trash import TrashedImage
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
@@ -14,6 +15,7 @@ from apps.models.video import Video, VideoFrame, VideoStatus
 from apps.models.worker import Worker
 
 __all__ = [
+    "CALL_TEXT",
     "DETECTOR",
     "MAX_LABEL_LENGTH",
     "MAX_TAG_LENGTH",
@@ -23,10 +25,12 @@ __all__ = [
     "UNSAID",
     "VISIBLE",
     "Annotation",
+    "ClientCall",
     "Detection",
     "Image",
     "ImageStatus",
     "ImageTag",
+    "KeptAnswer",
     "PictureCount",
     "Result",
     "Role",
@@ -35,6 +39,7 @@ __all__ = [
     "Tag",
     "TagCount",
     "TagSource",
+    "Token",
     "TrashedImage",
     "User",
     "Verdict",

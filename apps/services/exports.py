@@ -16,7 +16,7 @@ from apps.errors import N_, InvalidImage, InvalidInput, NotFound
 from apps.models import Image
 from apps.services.effective import boxes_of
 from apps.storage import Storage
-from apps.vision.decode import decode, encode_jpeg, is_turned
+from apps.vision.decode import decode, encode_jpeg, orientation
 from apps.vision.formats import coco, table, voc, yolo
 from apps.vision.formats.dataset import DetectionData, LabelledBox, LabelledPicture
 
@@ -158,7 +158,7 @@ class ExportService:
         with self.storage.open(each.key) as stream:
             data = stream.read()
         try:
-            if not is_turned(data):
+            if orientation(data) == 1:
                 return each.labelled, data
             upright = encode_jpeg(decode(data).picture, QUALITY)
         except InvalidImage as error:

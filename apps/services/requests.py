@@ -10,7 +10,7 @@ from apps.errors import N_, Conflict, InvalidInput
 from apps.jobs import Queue
 from apps.models import SETTLED, Image, ImageStatus, utcnow
 from apps.services.models import ModelService
-from apps.services.pictures import require_picture
+from apps.services.pictures import is_waiting, require_picture
 
 RETRY_LIMIT = 1000  # failed pictures that one request queues again
 MAX_AT_ONCE = 1000  # pictures of one request to detect again
@@ -87,6 +87,11 @@ class DetectionRequests:
         for image_id in ids:
             self.queue.enqueue(image_id)
         return ids
+
+    def waiting_of(self, owner_id: int, limit: int) -> Sequence[Image]:
+        """The account's pictures that wait or are being looked at, oldest first."""
+        query = select(Image).where(Image.owner_id == owner_id, is_waiting())
+        return self.session.scalars(query.order_by(Image.id).limit(limit)).all()
 
     def again_failed(self, limit: int = RETRY_LIMIT) -> int:
         """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.

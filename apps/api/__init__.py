@@ -1,0 +1,1 @@
+"""Programs: tokens, the REST interface, and the protocols of clients that exist."""

@@ -1,0 +1,166 @@
+"""Who asks: a token in a header or, where a protocol wants it so, in a form. Never a cookie."""
+
+import functools
+import ipaddress
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from flask import Response, current_app, g, request
+from limits import parse_many
+
+from apps.container import services
+from apps.errors import N_, Forbidden, TooMany, Unauthorized
+from apps.extensions import db, for_programs, limiter
+from apps.services.client_calls import Call
+from apps.services.tokens import Caller
+
+logger = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+NO_TOKEN = N_("Send a token: “Authorization: Bearer …”. Your account page makes one.")
+NOBODY = Caller(0, "", False, 0.5, frozenset({"detect"}), "")  # a program on this machine
+FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
+HAS_TEXT = ("error", "detail")  # keys of error bodies, in every protocol
+
+
+def caller() -> Caller:
+    """The account behind this request, which ``needs`` has checked."""
+    return cast(Caller, g.caller)
+
+
+def header_token() -> str:
+    """The token of ``Authorization: Bearer …`` or ``X-API-Key``; empty if there is none."""
+    kind, _, value = request.headers.get("Authorization", "").partition(" ")
+    if kind.casefold() == "bearer" and value.strip():
+        return value.strip()
+    return request.headers.get("X-API-Key", "").strip()
+
+
+def needs(scope: str, *, takes_files: bool = False) -> Callable[[F], F]:
+    """Decorator of a view: only for tokens with ``scope``.
+
+    Args:
+        scope: one of services.tokens.SCOPES; empty: every token will do.
+        takes_files: whether its body may be as large as an upload of pictures.
+
+    Raises, before the body is read:
+        Unauthorized: no token, or none that is good.
+        Forbidden: a token that may not do this.
+        TooMany: too many requests.
+    """
+
+    def decorate(view: F) -> F:
+        @functools.wraps(view)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            enter(header_token(), scope)
+            if takes_files:
+                request.max_content_length = current_app.config["MAX_CONTENT_LENGTH"]
+            return view(*args, **kwargs)
+
+        checked._apidoc = _with_scope(view, scope)  # type: ignore[attr-defined]
+        return cast(F, checked)
+
+    return decorate
+
+
+def _with_scope(view: Any, scope: str) -> dict[str, Any]:
+    """What the reference says of ``view``, and which scope it needs."""
+    found: dict[str, Any] = dict(getattr(view, "_apidoc", {}))
+    found["manual_doc"] = found.get("manual_doc", {}) | {"x-scope": scope}
+    return found
+
+
+def enter(token: str, scope: str) -> None:
+    """Let the program in that shows ``token``, for what ``scope`` allows. Raises as ``needs``."""
+    if not token and _open_here() and scope in NOBODY.scopes:
+        g.caller = NOBODY
+        return
+    try:
+        if not token:
+            raise Unauthorized(NO_TOKEN)
+        g.caller = services().tokens.check(token)
+    except Unauthorized as error:
+        g.refused = error
+        _count(current_app.config["API_REFUSED_RATE"], "refused", request.remote_addr or "")
+        raise
+    _count(current_app.config["API_RATE"], "token", caller().token)
+    if scope and not caller().may(scope):
+        raise Forbidden(
+            N_("This token may not do that: it lacks the scope “%(scope)s”."), scope=scope
+        )
+
+
+def _open_here() -> bool:
+    """Whether the protocols of cameras may go without a token: from this machine, by a setting.
+
+    What a proxy on this machine forwards comes from elsewhere.
+    """
+    if not current_app.config["API_OPEN_ON_LOOPBACK"] or not request.path.startswith("/v1/"):
+        return False
+    if any(header in request.headers for header in FORWARDED):
+        return False
+    try:
+        return ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _count(rate: str, *key: str) -> None:
+    """Count this request under ``key``.
+
+    Raises:
+        TooMany: there were more than ``rate``.
+    """
+    if not limiter.enabled:
+        return
+    counts, reset = limiter.limiter, 0.0
+    try:
+        for item in parse_many(rate):
+            if not counts.hit(item, *key):
+                reset = max(reset, counts.get_window_stats(item, *key).reset_time)
+    except Exception:  # where counts are kept does not answer: programs go on
+        logger.warning("requests of programs are not counted", exc_info=True)
+        return
+    if reset:
+        wait = max(1, round(reset - time.time()))
+        raise TooMany(N_("Too many requests in a short time. Send them more slowly."), wait)
+
+
+def log_call(response: Response) -> Response:
+    """Keep what a program asked and what came of it, for the page that connects programs."""
+    if not for_programs() or ("caller" not in g and response.status_code < 400):
+        return response  # what is open to everybody, as a ping, is nobody's
+    try:
+        services().client_calls.note(_call(response))
+    except Exception:  # an answer is worth more than its line in a log
+        db.session.rollback()
+        logger.exception("call not logged")
+    return response
+
+
+def _call(response: Response) -> Call:
+    asked: Caller | None = g.get("caller")
+    refused: Unauthorized | None = g.get("refused")
+    owner = asked.user_id or None if asked else refused.owner_id if refused else None
+    prefix = asked.token if asked else refused.prefix if refused else ""
+    rest = request.path.startswith("/api/") and request.url_rule is not None
+    return Call(
+        owner_id=owner,
+        token=prefix,
+        method=request.method[:8],
+        # Of addresses with numbers in them the kind is enough.
+        path=str(request.url_rule.rule) if rest and request.url_rule else request.path,
+        status=response.status_code,
+        error=_error_of(response) if response.status_code >= 400 else "",
+        client=request.user_agent.string,
+        address=(request.remote_addr or "")[:45],
+    )
+
+
+def _error_of(response: Response) -> str:
+    body = response.get_json(silent=True)
+    if not isinstance(body, dict):
+        return ""
+    return next((str(body[key]) for key in HAS_TEXT if body.get(key)), "")

@@ -1,0 +1,20 @@
+"""What of this package is registered with an application, and how."""
+
+from flask import Flask
+
+from apps.api import access, connect, deepstack, problems, rest, tokens
+from apps.errorpages import answer_below
+from apps.extensions import csrf
+
+
+def init_app(app: Flask) -> None:
+    """Pages, the REST interface and the protocols; programs need no CSRF token, as no cookie
+    lets them in."""
+    app.register_blueprint(tokens.bp)
+    app.register_blueprint(connect.bp)
+    csrf.exempt(deepstack.bp)
+    app.register_blueprint(deepstack.bp)
+    answer_below(app, "/v1/", deepstack.error)
+    answer_below(app, "/api/", problems.problem)
+    rest.init_app(app)
+    app.after_request(access.log_call)

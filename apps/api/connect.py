@@ -1,0 +1,126 @@
+"""The page that connects programs: settings to copy, a test, and what programs asked lately."""
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, current_app, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+from flask_login import current_user, login_required
+from PIL import Image
+
+from apps.container import services
+from apps.errors import AppError
+from apps.i18n import error_text
+
+bp = Blueprint("connect", __name__, template_folder="templates")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the test."""
+
+    good: bool
+    text: str
+
+
+@bp.get("/connect")
+@login_required
+def index() -> ResponseReturnValue:
+    return _page()
+
+
+@bp.post("/connect/test")
+@login_required
+def test() -> ResponseReturnValue:
+    """What a camera would get: the token first, if one is given, then the detector."""
+    checks = [*_token_checks(request.form.get("token", "").strip()), *_engine_checks()]
+    return _page(checks)
+
+
+@bp.get("/connect/api")
+def reference() -> ResponseReturnValue:
+    """Every operation of the REST interface, to read and to try."""
+    return render_template("api/reference.html")
+
+
+def _page(checks: list[Check] | None = None) -> str:
+    admin = current_user.is_admin
+    calls = services().client_calls.latest(current_user.id, nobodys=admin)
+    address = urlsplit(request.host_url)
+    return render_template(
+        "api/connect.html",
+        checks=checks,
+        calls=calls,
+        address=request.host_url.rstrip("/"),
+        host=address.hostname,
+        port=address.port or (443 if request.is_secure else 80),
+        secure=request.is_secure,
+        node_red=json.dumps(_flow(request.host_url), indent=1),
+        open_here=current_app.config["API_OPEN_ON_LOOPBACK"],
+        models=services().models.ready(),
+    )
+
+
+def _flow(address: str) -> list[dict[str, Any]]:
+    """For Node-RED: a picture as a form, and the objects of the answer."""
+    function = (
+        "msg.headers = {'Content-Type': 'multipart/form-data', "
+        "'Authorization': 'Bearer YOUR-TOKEN'};\n"
+        "msg.payload = {image: {value: msg.payload, options: {filename: 'image.jpg'}}};\n"
+        "return msg;"
+    )
+    keep = {"t": "set", "p": "payload", "pt": "msg", "to": "payload.predictions", "tot": "msg"}
+    ask = {"method": "POST", "ret": "obj", "url": f"{address}v1/vision/detection"}
+    return [
+        {"id": "sightbox1", "type": "function", "name": "form", "func": function, "outputs": 1}
+        | {"wires": [["sightbox2"]]},
+        {"id": "sightbox2", "type": "http request", "name": "Sightbox", "wires": [["sightbox3"]]}
+        | ask,
+        {"id": "sightbox3", "type": "change", "name": "objects", "wires": [[]], "rules": [keep]},
+    ]
+
+
+def _token_checks(token: str) -> list[Check]:
+    if not token:
+        return []
+    try:
+        found = services().tokens.check(token)
+    except AppError as error:
+        return [Check(False, error_text(error))]
+    checks = [Check(True, gettext("The token is good. It belongs to “%(name)s”.", name=found.name))]
+    if not found.may("detect"):
+        text = gettext("But it may not detect. Make one that may, for cameras and houses.")
+        checks.append(Check(False, text))
+    return checks
+
+
+def _engine_checks() -> list[Check]:
+    """Whether the detector answers, with a grey picture, twice: the first may load a model."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (320, 320), "grey").save(buffer, "JPEG")
+    instant = services().instant
+    try:
+        model = instant.model_called(None)
+        first = _timed(buffer.getvalue(), model)
+        second = _timed(buffer.getvalue(), model)
+    except AppError as error:
+        return [Check(False, error_text(error))]
+    text = gettext(
+        "The detector answers: %(first)s ms for the first test picture, %(second)s ms for the "
+        "next one.",
+        first=first,
+        second=second,
+    )
+    return [Check(True, text)]
+
+
+def _timed(data: bytes, model: str) -> int:
+    """Milliseconds of one detection."""
+    started = time.perf_counter()
+    services().instant.detect(data, model)
+    return round(1000 * (time.perf_counter() - started))

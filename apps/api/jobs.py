@@ -1,0 +1,54 @@
+"""Jobs: the detections that wait, run or have ended."""
+
+import time
+from typing import Any
+
+from apps.api import schemas
+from apps.api.access import caller, needs
+from apps.api.spec import Blueprint
+from apps.api.values import job_json
+from apps.container import services
+from apps.extensions import db
+from apps.models import SETTLED, Image
+
+bp = Blueprint("jobs", __name__, description="Detections that wait, run or have ended")
+PAUSE = 0.15  # seconds between two looks
+SHOWN = 100  # waiting jobs in the list
+
+
+@bp.get("/jobs")
+@needs("read")
+@bp.response(200, schemas.JobList)
+def jobs() -> dict[str, Any]:
+    """List what waits and what is looked at now"""
+    owner = caller().user_id
+    waiting = services().images.totals(owner).waiting
+    items = services().requests.waiting_of(owner, SHOWN)
+    return {"waiting": waiting, "items": [job_json(image) for image in items]}
+
+
+@bp.get("/jobs/<int:image_id>")
+@needs("read")
+@bp.arguments(schemas.WaitQuery, location="query")
+@bp.response(200, schemas.Job)
+def job(query: dict[str, Any], image_id: int) -> dict[str, Any]:
+    """Ask how far a detection is
+
+    With `wait` the answer comes when it has ended, or after so many seconds.
+    """
+    return job_json(settled(caller().user_id, image_id, query["wait"]))
+
+
+def settled(owner_id: int, image_id: int, seconds: float) -> Image:
+    """A picture as soon as its detection has ended, or as it is after ``seconds``.
+
+    Raises:
+        NotFound: no such picture of this owner, or not any more.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        image = services().images.get_owned(owner_id, image_id)
+        if image.status in SETTLED or time.monotonic() >= ends:
+            return image
+        db.session.commit()  # the next look shall see what others wrote
+        time.sleep(PAUSE)

@@ -1,0 +1,134 @@
+"""A short log of what programs asked and what went wrong, for the page that connects them."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.models import CALL_TEXT, ClientCall, utcnow
+
+KEPT = 100  # rows of an account, and of nobody's calls
+KEPT_FOR = timedelta(days=14)
+PAUSE = timedelta(seconds=10)  # between two writes of calls that are alike
+REMEMBERED = 500  # kinds of calls that one process counts
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, without its time: what is equal to another is counted with it."""
+
+    owner_id: int | None
+    token: str
+    method: str
+    path: str
+    status: int
+    error: str
+    client: str
+    address: str
+
+
+@dataclass
+class _Count:
+    """Calls alike that were not written yet."""
+
+    calls: int
+    first: datetime
+    last: datetime
+    written: datetime | None = None
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class ClientCallService:
+    """A camera asks several times a second: alike calls are counted in memory and written seldom.
+
+    What a process that is killed has not written is lost: at most ten seconds of numbers.
+    """
+
+    session: scoped_session[Session]
+    writing: Callable[[], AbstractContextManager[object]] = nullcontext  # around what writes
+    counts: OrderedDict[Call, _Count] = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, call: Call) -> None:
+        """Count a call, and write it if it is new or was last written a while ago."""
+        call = _bounded(call)
+        now = utcnow()
+        with self.lock:
+            count = self.counts.setdefault(call, _Count(0, now, now))
+            self.counts.move_to_end(call)
+            count.calls += 1
+            count.last = now
+            due = count.written is None or now - count.written >= PAUSE
+            if due:
+                count.written = now
+            while len(self.counts) > REMEMBERED:
+                self.counts.popitem(last=False)
+        if due:
+            self._write([call])
+
+    def latest(self, owner_id: int, *, nobodys: bool = False) -> Sequence[ClientCall]:
+        """The latest calls of an account, newest first.
+
+        Args:
+            nobodys: also those that no account could be told from: for administrators.
+        """
+        with self.lock:
+            waiting = [call for call, count in self.counts.items() if count.calls]
+        self._write(waiting)
+        mine: ColumnElement[bool] = ClientCall.owner_id == owner_id
+        if nobodys:
+            mine = mine | ClientCall.owner_id.is_(None)
+        query = select(ClientCall).where(mine).order_by(ClientCall.last_at.desc(), ClientCall.id)
+        return self.session.scalars(query.limit(KEPT)).all()
+
+    def _write(self, calls: list[Call]) -> None:
+        if not calls:
+            return
+        with self.writing():
+            for call in calls:
+                self._add(call)
+            self.session.commit()
+
+    def _add(self, call: Call) -> None:
+        with self.lock:
+            count = self.counts.get(call)
+            if count is None or not count.calls:
+                return
+            calls, first, last, row_id = count.calls, count.first, count.last, count.row
+            count.calls, count.first = 0, last
+        row = self.session.get(ClientCall, row_id) if row_id is not None else None
+        if row is None:
+            row = ClientCall(calls=0, first_at=first, last_at=last, **vars(call))
+            self.session.add(row)
+            self._forget(call.owner_id)
+        row.calls += calls
+        row.last_at = last
+        self.session.flush()
+        count.row = row.id
+
+    def _forget(self, owner_id: int | None) -> None:
+        """All but the latest rows of an account, and what is old."""
+        mine: ColumnElement[bool] = ClientCall.owner_id.is_(None)
+        if owner_id is not None:
+            mine = ClientCall.owner_id == owner_id
+        older = select(ClientCall.id).where(mine).order_by(ClientCall.last_at.desc()).offset(KEPT)
+        # SQLite wants a LIMIT before an OFFSET
+        ids = self.session.scalars(older.limit(KEPT)).all()
+        old = ClientCall.last_at < utcnow() - KEPT_FOR
+        self.session.execute(delete(ClientCall).where(ClientCall.id.in_(ids) | old))
+
+
+def _bounded(call: Call) -> Call:
+    """As long as the columns are, without what a text column does not take."""
+    texts = {
+        name: "".join(c if c.isprintable() else "\ufffd" for c in value)[:CALL_TEXT]
+        for name, value in vars(call).items()
+        if isinstance(value, str)
+    }
+    return Call(**(vars(call) | texts))

@@ -1,0 +1,119 @@
+"""The page that connects programs: settings, the test, and the latest calls."""
+
+import io
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from apps.container import services
+from apps.errors import Busy
+from apps.extensions import db
+from apps.models import ClientCall, utcnow
+from apps.services.client_calls import KEPT, Call
+from tests.conftest import picture_bytes
+
+PAGE = "/connect"
+
+
+def detect(app, key: str, agent: str = "camera/1.0"):
+    data = {"image": (io.BytesIO(picture_bytes()), "image"), "api_key": key}
+    headers = {"User-Agent": agent}
+    return app.test_client().post("/v1/vision/detection", data=data, headers=headers)
+
+
+@pytest.fixture
+def calls(app):
+    def calls() -> list[tuple[object, ...]]:
+        with app.app_context():
+            rows = db.session.scalars(select(ClientCall).order_by(ClientCall.id)).all()
+            return [(row.owner_id, row.status, row.error, row.calls) for row in rows]
+
+    return calls
+
+
+def test_the_page_is_for_people_who_are_logged_in(app, ann):
+    assert app.test_client().get(PAGE).status_code == 302
+    page = ann.get(PAGE).text
+    for name in ("Home Assistant", "Blue Iris", "Agent DVR", "Node-RED", "curl"):
+        assert name in page
+    assert "http://localhost/v1/vision/detection" in page
+    assert "api_url: http://localhost/v1/vision/custom/fast" in page
+
+
+def test_the_test_says_whether_the_token_and_the_detector_are_good(app, ann, token_of, monkeypatch):
+    page = ann.post("/connect/test", data={"token": token_of("ann")}).text
+    assert "The token is good. It belongs to “ann”." in page
+    assert "The detector answers" in page
+    page = ann.post("/connect/test", data={"token": token_of("ann", "read")}).text
+    assert "But it may not detect." in page
+    page = ann.post("/connect/test", data={"token": "wrong"}).text
+    assert "This token is not known here." in page
+
+    def full(*_args, **_options):
+        raise Busy("Many pictures wait.")
+
+    monkeypatch.setattr(services(app).instant.engine, "detect", full)
+    assert "Many pictures wait." in ann.post("/connect/test").text
+    app.config["WTF_CSRF_ENABLED"] = True
+    assert ann.post("/connect/test").status_code == 400
+
+
+def test_calls_are_shown_to_whose_token_it_was_with_what_went_wrong(app, ann, bob, token_of):
+    key = token_of("ann")
+    detect(app, key)
+    detect(app, token_of("ann", "read"))
+    page = ann.get(PAGE).text
+    assert "/v1/vision/detection" in page
+    assert "it lacks the scope “detect”" in page
+    assert "camera/1.0" in page
+    assert key not in page
+    assert "camera/1.0" not in bob.get(PAGE).text
+
+
+def test_a_revoked_token_is_told_apart_from_an_unknown_one(app, ann, admin, token_of, make_user):
+    key, user_id = token_of("ann"), make_user("ann")
+    with app.app_context():
+        [token] = services(app).tokens.of_owner(user_id)
+        services(app).tokens.revoke(user_id, token.id)
+    detect(app, key, "revoked/1")
+    detect(app, "nobody knows it", "unknown/1")
+    assert "revoked/1" in ann.get(PAGE).text
+    assert "unknown/1" not in ann.get(PAGE).text
+    assert "unknown/1" in admin.get(PAGE).text
+
+
+def test_calls_that_are_alike_are_one_line_with_a_number(app, ann, token_of, calls, make_user):
+    key = token_of("ann")
+    for _ in range(5):
+        detect(app, key)
+    detect(app, key, "another/1")
+    ann.get(PAGE)
+    assert calls() == [(make_user("ann"), 200, "", 5), (make_user("ann"), 200, "", 1)]
+
+
+def test_only_the_latest_lines_of_an_account_are_kept(app, make_user):
+    user_id = make_user("ann")
+    with app.app_context():
+        log = services(app).client_calls
+        for n in range(KEPT + 5):
+            log.note(Call(user_id, "", "GET", f"/v1/{n}", 404, "x" * 300, "\x00", "127.0.0.1"))
+        assert db.session.scalar(select(func.count(ClientCall.id))) <= KEPT + 1
+        newest = log.latest(user_id)[0]
+        assert newest.path == f"/v1/{KEPT + 4}"
+        assert len(newest.error) == 200
+        db.session.execute(update(ClientCall).values(last_at=utcnow() - timedelta(days=15)))
+        db.session.commit()
+        log.note(Call(user_id, "", "GET", "/v1/new", 404, "", "", "127.0.0.1"))
+        assert [row.path for row in log.latest(user_id)] == ["/v1/new"]
+
+
+def test_a_log_that_cannot_be_written_costs_no_answer(app, token_of, monkeypatch):
+    def broken(*_args):
+        raise RuntimeError("no")
+
+    key = token_of("ann")
+    app.logger.disabled = True
+    monkeypatch.setattr("apps.api.access.logger.exception", lambda *_: None)
+    monkeypatch.setattr(type(services(app).client_calls), "note", broken)
+    assert detect(app, key).status_code == 200

@@ -1,0 +1,70 @@
+"""The lines and the client of docs/api.md work as they are written."""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from apps.config import ROOT
+from tests.conftest import picture_bytes
+
+PAGE = (ROOT / "docs" / "api.md").read_text()
+LINES = re.findall(r"^curl .+$", PAGE, re.MULTILINE)
+CLIENT = ROOT / "docs" / "api" / "sightbox_client.py"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="install curl")
+def test_each_curl_line_is_answered(server, token_of, tmp_path):
+    (tmp_path / "picture.jpg").write_bytes(picture_bytes())
+    variables = os.environ | {"SERVER": server, "TOKEN": token_of(), "no_proxy": "*"}
+    assert len(LINES) > 10
+    for line in LINES:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        assert json.loads(done.stdout) is not None
+
+
+def test_the_example_client_uploads_waits_and_says_what_is_there(server, token_of, tmp_path):
+    names = []
+    for name, data in (("a dog.jpg", picture_bytes()), ("text.jpg", b"no picture")):
+        (tmp_path / name).write_bytes(data)
+        names.append(name)
+    done = subprocess.run(
+        [sys.executable, CLIENT, server, token_of(), *names],
+        cwd=tmp_path,
+        env=os.environ | {"no_proxy": "*"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == "a dog.jpg: dog 90%, cat 30%"
+    assert second.startswith("text.jpg: This is not a picture")
+
+
+def test_the_example_client_does_all_that_it_offers(server, token_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    module = runpy.run_path(str(CLIENT))
+    box = module["Sightbox"](server, token_of())
+    picture = tmp_path / "x.jpg"
+    picture.write_bytes(picture_bytes((100, 80)))
+    [found] = box.detect(picture, min_score=0.2)
+    assert [one["label"] for one in found["detections"]] == ["dog", "cat"]
+    [first] = box.upload(picture, key="once")
+    assert box.upload(picture, key="once") == [first]
+    image_id = first["image"]["id"]
+    box.tag(image_id, "holiday")
+    assert [image["id"] for image in box.images("holiday")] == [image_id]
+    assert "digit" not in box.labels("lenet5.mnist")
+    box.delete(image_id)
+    assert list(box.images()) == []
+    with pytest.raises(module["Refused"], match="no such picture") as refusal:
+        box.delete(image_id)
+    assert (refusal.value.status, refusal.value.code) == (404, "not_found")

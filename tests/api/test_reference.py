@@ -1,0 +1,131 @@
+"""The OpenAPI document, and requests that schemathesis makes up from it."""
+
+import io
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import openapi
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from apps.api.rest import PREFIX
+from apps.app import create_app
+from apps.container import services
+from apps.extensions import db
+from apps.models import Role, User
+from tests.conftest import picture_bytes
+
+DOCUMENT = PREFIX + "/openapi.json"
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
+EXAMPLES = 4  # for each operation
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory):
+    """One application for all made-up requests, and the token of an administrator."""
+    folder = str(tmp_path_factory.mktemp("instance"))
+    app = create_app("testing", INSTANCE_PATH=folder, PROPAGATE_EXCEPTIONS=False)
+    with app.app_context():
+        db.create_all()
+        user = User(username="root", email="r@example.com", password="-", role=Role.ADMIN)
+        db.session.add(user)
+        db.session.commit()
+        scopes = ("read", "write", "detect", "admin")
+        app.config["TEST_TOKEN"] = services(app).tokens.create(user.id, "x", scopes)[1]
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture(params=[False, True], ids=["anything", "what is there"])
+def there(request, application) -> Callable[[], dict[str, Any]]:
+    """there() -> the parts of an address that lead to something of this account, or none."""
+    numbers = itertools.count()
+
+    def there() -> dict[str, Any]:
+        if not request.param:
+            return {}
+        client, number = application.test_client(), next(numbers)
+        data = {"image": (io.BytesIO(picture_bytes()), "x.jpg")}
+        uploaded = client.post(f"{PREFIX}/images", data=data, headers=bearer(application))
+        name = f"user{number}"
+        user = {"username": name, "email": f"{name}@example.com", "password": "plain long words"}
+        made = client.post(f"{PREFIX}/users", json=user, headers=bearer(application))
+        image_id = uploaded.json["results"][0]["image"]["id"]
+        tag = client.get(f"{PREFIX}/images/{image_id}/tags", headers=bearer(application)).json[0]
+        return {
+            "image_id": image_id,
+            "user_id": made.json["id"],
+            "tag_id": tag["id"],
+            "name": "lenet5.mnist",
+        }
+
+    return there
+
+
+def bearer(app: Flask) -> dict[str, str]:
+    return {"Authorization": f"Bearer {app.config['TEST_TOKEN']}"}
+
+
+def tried(operation: Any, real: dict[str, Any], headers: dict[str, str]) -> None:
+    """Send made-up requests; ``real`` replaces parts of the address."""
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(case=operation.as_strategy())
+    def run(case) -> None:
+        for name in real.keys() & case.path_parameters.keys():
+            case.path_parameters[name] = real[name]
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    run()
+
+
+def test_whatever_comes_the_answer_is_one_that_the_reference_tells_of(application, there):
+    schema = openapi.from_wsgi(DOCUMENT, application)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) > 20
+    for operation in operations:
+        # schemathesis leaves the files of answers open; tests/api/test_rest.py asks for them.
+        real = there() if "{" in operation.path and "/files/" not in operation.path else {}
+        tried(operation, real, bearer(application))
+
+
+def test_the_document_is_openapi_3_1_and_names_the_scope_of_each_operation(application):
+    document = application.test_client().get(DOCUMENT).json
+    assert document["openapi"].startswith("3.1")
+    assert document["security"] == [{"token": []}]
+    for operations in document["paths"].values():
+        for name, operation in operations.items():
+            if name != "parameters":
+                assert "x-scope" in operation
+                assert operation["summary"]
+    assert "http://" not in json.dumps(document)
+
+
+def test_the_reference_is_a_page_of_this_site_alone(application):
+    page = application.test_client().get("/connect/api")
+    assert page.status_code == 200
+    assert f'data-document="{DOCUMENT}"' in page.text
+    assert "://" not in page.text.replace("http://www.w3.org", "")
