@@ -51,7 +51,9 @@ def _detected(site, image_id: int, size: tuple[int, int], label: str) -> None:  
     image.status, image.model, image.detected_at = ImageStatus.DONE, "test.model", utcnow()
     w, h = size
     boxes = (Box(label, 0.9, w / 4, h / 4, w / 2, h / 2), Box("cat", 0.2, 1, 1, 30, 30))
-    store_result(db.session, image_id, Detections(boxes, "test.model"), utcnow(), 5)
+    store_result(
+        services(site).results.session, image_id, Detections(boxes, "test.model"), utcnow(), 5
+    )
     services(site).tags.follow_result(image_id)
     db.session.commit()
 
@@ -136,6 +138,7 @@ def test_the_panel_writes_the_search_and_a_search_is_kept(new_page, fill):  # no
     page.get_by_text("Filter and sort").click()
     page.get_by_role("link", name="By name").click()
     expect(field).to_have_value("status:done sort:title")
+    page.get_by_text("Filter and sort").click()
     page.get_by_label("Rename or delete “By name”").click()
     page.get_by_label("New name of “By name”").fill("Sorted")
     page.get_by_role("button", name="Rename").click()

@@ -21,7 +21,8 @@ from apps.models import (
     utcnow,
 )
 from apps.services import gallery, search
-from apps.services.search import (
+from apps.services.search import parse, with_terms
+from apps.services.terms import (
     Counted,
     Measured,
     Named,
@@ -29,8 +30,6 @@ from apps.services.search import (
     SearchError,
     Tagged,
     Uploaded,
-    parse,
-    with_terms,
 )
 from tests.conftest import DATABASES, app_on
 from tests.test_paging import flat, shown
@@ -68,8 +67,8 @@ def test_terms_are_understood(text, condition):
 
 
 def test_days_months_and_years_are_understood():
-    def day(*parts: int) -> datetime:
-        return datetime(*parts, tzinfo=UTC)
+    def day(year: int, month: int, day_of: int) -> datetime:
+        return datetime(year, month, day_of, tzinfo=UTC)
 
     assert conditions("date:2026-12") == [Uploaded(day(2026, 12, 1), day(2027, 1, 1))]
     assert conditions("date:2026") == [Uploaded(day(2026, 1, 1), day(2027, 1, 1))]
@@ -261,10 +260,10 @@ def test_the_gallery_finds_what_is_asked_for(rare, library, client_of, monkeypat
 def test_what_a_person_says_counts_and_what_they_reject_does_not(app, library, client_of):
     with app.app_context():
         for verdict, label in ((Verdict.DRAWN, "cat"), (Verdict.REJECTED, "person")):
-            found = {} if verdict is Verdict.DRAWN else {"found_model": MODEL}
+            model = None if verdict is Verdict.DRAWN else MODEL
             said = Annotation(
                 image_id=library[0], ref=str(uuid.uuid4()), verdict=verdict, label=label,
-                x1=1, y1=1, x2=9, y2=9, **found,
+                x1=1, y1=1, x2=9, y2=9, found_model=model,
             )  # fmt: skip
             db.session.add(said)
             db.session.flush()

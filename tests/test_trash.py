@@ -225,7 +225,7 @@ def test_the_trash_counts_against_the_space_and_goes_with_its_account(app, ann, 
 
     def used() -> int:
         with app.app_context():
-            return bytes_of(db.session, owner_id)
+            return bytes_of(services().trash.session, owner_id)
 
     before = used()
     delete(ann, image_id)

@@ -19,7 +19,8 @@ from apps.models import Image
 from apps.services import search as language
 from apps.services.filters import search_of
 from apps.services.gallery import Asker
-from apps.services.search import MAX_TEXT, SORTS, STATUSES, Search, SearchError
+from apps.services.search import MAX_TEXT, SORTS, STATUSES
+from apps.services.terms import InState, Measured, Named, Reviewed, Search, SearchError, Uploaded
 from apps.vision.colors import color_index
 from apps.web import paginate_pictures, row_ids, wants_json
 
@@ -129,17 +130,17 @@ def panel_of(asked: Search) -> Panel:
         match term.condition:
             case _ if term.negated:
                 continue
-            case language.Named("model", text):
+            case Named("model", text):
                 panel.model = text
-            case language.InState(status):
+            case InState(status):
                 panel.status = status
-            case language.Reviewed(yes):
+            case Reviewed(yes):
                 panel.reviewed = "yes" if yes else "no"
-            case language.Uploaded(since, before):
+            case Uploaded(since, before):
                 panel.since = since.date().isoformat() if since else panel.since
                 last = before - timedelta(days=1) if before else None
                 panel.until = last.date().isoformat() if last else panel.until
-            case language.Measured("size", op, number) if op != "=":
+            case Measured("size", op, number) if op != "=":
                 field = "least" if op in (">", ">=") else "most"
                 setattr(panel, field, f"{number / MB:g}")
     return panel

@@ -20,10 +20,12 @@ from apps.models import (
     fold,
 )
 from apps.services import search as language
+from apps.services import terms
 from apps.services.effective import EffectiveBox, boxes_of, number_of, of_model, of_person
 from apps.services.images import ImageService
 from apps.services.pictures import MANY, Pictures, counts_by_status, is_waiting
-from apps.services.search import OPERATORS, Search, Term
+from apps.services.search import OPERATORS
+from apps.services.terms import Search, Term
 
 RARE = 5 * MANY  # boxes; pictures with a label that has more are found by walking the gallery
 MAX_BOXES = 200  # on one tile
@@ -144,7 +146,7 @@ class _Query:
         if not where:
             return self.asker.pictures, True
         only = self.asked.terms[0].condition if len(self.asked.terms) == 1 == len(where) else None
-        if isinstance(only, language.InState) and not self.asked.terms[0].negated:
+        if isinstance(only, terms.InState) and not self.asked.terms[0].negated:
             counts = counts_by_status(self.session, self.asker.id)
             return sum(counts[status] for status in _statuses(only.status)), True
         return 0, False
@@ -160,17 +162,17 @@ class _Query:
     @cached_property
     def _makers(self) -> dict[type, Any]:
         return {
-            language.Tagged: self._tagged,
-            language.Counted: self._counted,
-            language.Scored: self._scored,
-            language.Measured: self._measured,
-            language.Named: self._named,
-            language.InState: self._in_state,
-            language.Reviewed: self._reviewed,
-            language.Uploaded: self._uploaded,
+            terms.Tagged: self._tagged,
+            terms.Counted: self._counted,
+            terms.Scored: self._scored,
+            terms.Measured: self._measured,
+            terms.Named: self._named,
+            terms.InState: self._in_state,
+            terms.Reviewed: self._reviewed,
+            terms.Uploaded: self._uploaded,
         }
 
-    def _tagged(self, asked: language.Tagged, wanted: bool) -> ColumnElement[bool]:
+    def _tagged(self, asked: terms.Tagged, wanted: bool) -> ColumnElement[bool]:
         found = self.gallery.tags_like(self.asker.id, asked.text)
         exact = [tag_id for tag_id, name in found.items() if name == fold(asked.text)]
         ids = exact or list(found)
@@ -183,7 +185,7 @@ class _Query:
             self.rare.append(Image.id.in_(select(ImageTag.image_id).where(links)))
         return exists().where(ImageTag.image_id == Image.id, links)
 
-    def _counted(self, asked: language.Counted, wanted: bool) -> ColumnElement[bool]:
+    def _counted(self, asked: terms.Counted, wanted: bool) -> ColumnElement[bool]:
         labels = self._spellings(asked.label)
         holds = OPERATORS[asked.op]
         if wanted and not holds(0, asked.number):
@@ -191,7 +193,7 @@ class _Query:
         made: Any = holds(number_of(self.asker.threshold, labels), asked.number)
         return made  # type: ignore[no-any-return]
 
-    def _scored(self, asked: language.Scored, wanted: bool) -> ColumnElement[bool]:
+    def _scored(self, asked: terms.Scored, wanted: bool) -> ColumnElement[bool]:
         """The best box compares so: one is as good, or there is one and none is better."""
         labels = None if asked.label is None else self._spellings(asked.label)
         if wanted and labels is not None:
@@ -214,7 +216,7 @@ class _Query:
         said = exists().where(of_person())
         return or_(found, said if labels is None else said.where(Annotation.label.in_(labels)))
 
-    def _measured(self, asked: language.Measured, wanted: bool) -> ColumnElement[bool]:
+    def _measured(self, asked: terms.Measured, wanted: bool) -> ColumnElement[bool]:
         columns: dict[str, Any] = {
             "width": Image.width,
             "height": Image.height,
@@ -228,22 +230,22 @@ class _Query:
         made: Any = OPERATORS[asked.op](column, number)
         return made  # type: ignore[no-any-return]
 
-    def _named(self, asked: language.Named, wanted: bool) -> ColumnElement[bool]:
+    def _named(self, asked: terms.Named, wanted: bool) -> ColumnElement[bool]:
         if asked.key == "model":
             return func.coalesce(Image.model.icontains(asked.text, autoescape=True), False)
         return Image.folded.contains(fold(asked.text), autoescape=True)
 
-    def _in_state(self, asked: language.InState, wanted: bool) -> ColumnElement[bool]:
+    def _in_state(self, asked: terms.InState, wanted: bool) -> ColumnElement[bool]:
         if asked.status == "waiting":
             return is_waiting()
         if asked.status == ImageStatus.DONE:
             return Image.status == ImageStatus.DONE
         return NOT_DONE & (Image.status == ImageStatus(asked.status))
 
-    def _reviewed(self, asked: language.Reviewed, wanted: bool) -> ColumnElement[bool]:
+    def _reviewed(self, asked: terms.Reviewed, wanted: bool) -> ColumnElement[bool]:
         return Image.reviewed_at.is_not(None) if asked.yes else Image.reviewed_at.is_(None)
 
-    def _uploaded(self, asked: language.Uploaded, wanted: bool) -> ColumnElement[bool]:
+    def _uploaded(self, asked: terms.Uploaded, wanted: bool) -> ColumnElement[bool]:
         bounds = []
         if asked.since is not None:
             bounds.append(Image.created_at >= asked.since)

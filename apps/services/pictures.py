@@ -81,7 +81,7 @@ class Pictures:
     def around(self, image: Image) -> tuple[Image | None, Image | None]:
         """The pictures before and after ``image``, where it has or would have its place."""
         keys = ["id" if column.key == "image_id" else str(column.key) for column in self.order]
-        values = [getattr(image, key) for key in keys]
+        values = [getattr(image, key, None) for key in keys]  # an order may be a number of boxes
         if None in values:  # it has no place in this order
             return None, None
         row = tuple_(*self.order)
