@@ -175,7 +175,7 @@ def test_reviewed_is_kept_with_its_first_time_and_taken_back(app, ann, picture):
     assert time() is None
 
 
-CLIPPED = [
+CLIPPED: list[tuple] = [
     ([-5, -5, 1000, 1000], (0, 0, 64, 48)),
     ([20, 30, 10, 10], (10, 10, 20, 30)),
     ([5, 5, 5, 5], (4.5, 4.5, 5.5, 5.5)),
@@ -537,7 +537,7 @@ def test_downloads_are_of_the_boxes_as_people_left_them(ann, picture):
     before = ann.get(f"/images/{picture}/annotated").data
     save(ann, picture, about(dog, "rejected"), about(cat, "changed", label="lynx"), drawn())
     found = ann.get(f"/images/{picture}/boxes.json").json
-    told = [(box["label"], box["score"], box["by_person"]) for box in found["boxes"]]
+    told = [(box["label"], box["score"], box.get("by_person")) for box in found["boxes"]]
     assert told == [("lynx", None, True), ("hat", None, True)]
     words = [(word["verdict"], word["label"], word["author"]) for word in found["annotations"]]
     assert words == [
@@ -559,8 +559,8 @@ def test_the_examples_of_reviewed_pictures_are_what_a_person_saw_in_them(app, an
     with app.app_context():
         [example] = services(app).boxes.truth(ids)
         assert [box.label for box in example.boxes] == ["hat", "cat"]
-        assert (example.width, example.height, example.file) == (64, 48, None)
-        assert example.boxes[0].corners == (1, 2, 11, 12)
+        assert (example.width, example.height) == (64, 48)
+        assert list(example.boxes[0].corners) == [1, 2, 11, 12]
         effective = services(app).boxes.effective(ids, 0.1)
         assert [box.label for box in effective[ids[1]]] == ["hat", "dog", "cat", "bird"]
 

@@ -181,7 +181,7 @@ def test_what_a_person_decided_makes_a_picture_no_less_sure_when_a_model_looks_a
     body = {"version": found["version"], "batch": word["ref"], "reviewed": False}
     ann.put(f"/images/{image_id}/state.json", json=body | {"annotations": [word]})
 
-    def unsure() -> float:
+    def unsure() -> float | None:
         with app.app_context():
             return db.session.get_one(Image, image_id).uncertainty
 

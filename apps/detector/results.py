@@ -70,12 +70,13 @@ def _box_json(box: Box, size: tuple[int, int]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "label": box.label,
         "score": None if box.by_person else round(box.score, 4),
-        "by_person": box.by_person,
         "x1": round(box.x1, 2),
         "y1": round(box.y1, 2),
         "x2": round(box.x2, 2),
         "y2": round(box.y2, 2),
     }
+    if box.by_person:
+        found["by_person"] = True
     if box.mask is not None:
         found["segmentation"] = segmentation(box.mask, size)
     return found
