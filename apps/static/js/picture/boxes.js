@@ -21,6 +21,9 @@ function setCorners(rect, [x1, y1, x2, y2]) {
   rect.setAttribute("height", y2 - y1);
 }
 
+// A light edge below the line; a path, because a box has one rectangle.
+const setHalo = (path, [x1, y1, x2, y2]) => path.setAttribute("d", `M${x1} ${y1}H${x2}V${y2}H${x1}Z`);
+
 export class Boxes {
   constructor(stage) {
     this.stage = stage;
@@ -63,14 +66,14 @@ export class Boxes {
     let shape = this.shapes.get(item.key);
     if (shape?.item === item) return;
     if (!shape) {
-      shape = { g: make("g", ""), rect: make("rect", "outline"), halo: make("rect", "halo"), mask: null, shown: true };
+      shape = { g: make("g", ""), rect: make("rect", "outline"), halo: make("path", "halo"), mask: null, shown: true };
       shape.g.dataset.box = item.key;
       shape.g.append(shape.halo, shape.rect);
       this.shapes.set(item.key, shape);
     }
     shape.item = item;
     setCorners(shape.rect, item.box);
-    setCorners(shape.halo, item.box);
+    setHalo(shape.halo, item.box);
     if (shape.path !== (item.mask ?? null)) {
       shape.mask?.remove();
       shape.mask = item.mask ? make("path", "mask") : null;
@@ -112,7 +115,9 @@ export class Boxes {
   // While a box is dragged it is only drawn elsewhere.
   preview(key, box) {
     const shape = this.shapes.get(key);
-    for (const rect of [shape?.rect, shape?.halo]) if (rect) setCorners(rect, box);
+    if (!shape) return;
+    setCorners(shape.rect, box);
+    setHalo(shape.halo, box);
   }
 
   showDraft(box) {
