@@ -189,6 +189,9 @@ def test_space_on_the_account_page_is_what_the_originals_take(app, ann, upload):
         assert services(app).images.totals(1).bytes == total
     ann.post(f"/images/delete/{image_id}")
     with app.app_context():
+        assert services(app).images.totals(1).bytes == total  # in the trash
+    ann.post("/trash/delete", data={"all": "1", "confirmed": "1"})
+    with app.app_context():
         assert services(app).images.totals(1).bytes == total - len(data)
 
 

@@ -805,6 +805,8 @@ def test_a_full_account_is_told_so_until_it_makes_room(make_app):
     assert "full" in answer.json["results"][1]["message"]
     assert_nothing_stray(app)
     client.post(f"/images/delete/{answer.json['results'][0]['id']}")
+    assert post(client, ("2.jpg", second), json=True).status_code == 422  # the trash counts
+    client.post("/trash/delete", data={"all": "1", "confirmed": "1"})
     assert stored_files(app) == []
     assert post(client, ("2.jpg", second), json=True).status_code == 201
 
@@ -837,6 +839,7 @@ def test_a_deleted_picture_may_come_again(ann, app):
     first = post(ann, ("a.jpg", data), json=True).json["results"][0]["id"]
     ann.post(f"/images/delete/{first}")
     assert post(ann, ("a.jpg", data), json=True).status_code == 201
+    ann.post("/trash/delete", data={"all": "1", "confirmed": "1"})
     assert_nothing_stray(app)
 
 

@@ -71,6 +71,9 @@ def test_a_picture_from_upload_to_deletion(app, s3, ann, bob, upload):
     assert ann.post(f"/detect/{image_id}").status_code == 303
     assert image(app, image_id).status is ImageStatus.DONE
     assert ann.post(f"/images/delete/{image_id}").status_code == 303
+    assert len(s3.stored()) == 3  # in the trash
+    assert ann.get(f"/images/{found.thumbnail_name}").mimetype == "image/jpeg"
+    assert ann.post("/trash/delete", data={"all": "1", "confirmed": "1"}).status_code == 303
     assert s3.stored() == []
 
 
@@ -158,6 +161,8 @@ def test_a_detection_waits_until_the_storage_is_back(app, dead, ann, upload):
 def test_a_picture_is_deleted_although_its_files_cannot_be(app, dead, ann, upload, caplog):
     image_id = upload(ann)
     assert same_person(dead, ann).post(f"/images/delete/{image_id}").status_code == 303
+    data = {"all": "1", "confirmed": "1"}
+    assert same_person(dead, ann).post("/trash/delete", data=data).status_code == 303
     assert ann.get(f"/images/{image_id}").status_code == 404
     assert caplog.text.count("not deleted key=") == 3
 
