@@ -16,7 +16,7 @@ from apps.models import Image, Verdict
 from apps.services.annotations import State
 from apps.services.gallery import Asker
 from apps.services.pictures import MANY
-from apps.services.search import SearchError
+from apps.services.terms import SearchError
 from apps.vision.exif import camera_facts
 
 MAX_SEARCH = 500  # characters
