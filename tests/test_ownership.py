@@ -15,6 +15,7 @@ OWNED = {
     ("GET", "/images/{id}/card"): 200,
     ("GET", "/images/{id}/boxes.json"): 200,
     ("GET", "/images/{id}/state.json"): 200,
+    ("GET", "/images/{id}/exif.json"): 200,
     ("GET", "/images/{id}/annotated"): 200,
     ("GET", "/images/{id}/compare"): 200,
     ("GET", "/classifier/?image={id}"): 200,

@@ -185,8 +185,8 @@ def test_two_fingers_zoom_around_their_middle(open_picture, width):  # noqa: F81
     client = page.context.new_cdp_session(page)
 
     def touch(kind, *points):
-        points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(points)]
-        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        fingers = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(points)]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
 
     touch("touchStart", (left - 20, top), (left + 20, top))
     for step in range(1, 6):
