@@ -86,7 +86,8 @@ def test_templates_hold_no_text_outside_of_translation():
     )
     for path in (ROOT / "apps").rglob("templates/**/*.html"):
         text = re.sub(
-            r"\{% call copy.*?\{% endcall %\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<script.*?</script>|<!.*?>",
+            r"\{% call copy.*?\{% endcall %\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}"
+            r"|<script.*?</script>|<!.*?>",
             "",
             path.read_text(),
             flags=re.S,
