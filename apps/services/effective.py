@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, literal, null, select, union_all
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.models import Annotation, Detection, Image, Verdict
+from apps.models import STANDS, UNSAID, Annotation, Detection, Image
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ def of_model(threshold: float | None) -> ColumnElement[bool]:
     present = and_(
         Detection.image_id == Image.id,
         Detection.model == Image.model,
-        Detection.annotation_id.is_(None),
+        UNSAID,
     )
     return present if threshold is None else present & (Detection.score >= threshold)
 
 
 def of_person() -> ColumnElement[bool]:
     """Condition on an Annotation of the Image of the query."""
-    return and_(Annotation.image_id == Image.id, Annotation.verdict != Verdict.REJECTED)
+    return and_(Annotation.image_id == Image.id, STANDS)
 
 
 def number_of(threshold: float, labels: Iterable[str] | None = None) -> ColumnElement[int]:
