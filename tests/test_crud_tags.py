@@ -91,7 +91,7 @@ def test_the_list_can_be_searched_and_ordered(query, order, make_tag, plain, app
     make_tag("Bee", on)
     make_tag("ant")
     page = admin.get(f"/crud/tags?{query}").text
-    assert re.findall(r'aria-label="Choose ([^"]+)"', page) == order
+    assert re.findall(r'aria-label="Choose ([^"]+)"', page.partition("</main>")[0]) == order
     if not order:
         assert "Nothing matches." in page
 

@@ -48,7 +48,7 @@ def order(client) -> list[int]:
     pages, number = [], 1
     while (answer := client.get(f"/review?page={number}")).status_code == 200:
         pages.append(
-            [int(n) for n in re.findall(r'<li class="tile" data-image="(\d+)"', answer.text)]
+            [int(n) for n in re.findall(r'<li class="tile r\d+" data-image="(\d+)"', answer.text)]
         )
         if not pages[-1]:
             break

@@ -226,7 +226,8 @@ def test_an_address_is_good_for_one_file_alone(app, ann, upload):
 def test_pages_may_show_pictures_of_the_storage(app, s3, ann):
     policy = ann.get("/").headers["Content-Security-Policy"]
     assert f"img-src 'self' data: blob: {s3.endpoint};" in policy
-    assert policy.count(s3.endpoint) == 1
+    assert f"media-src 'self' blob: {s3.endpoint};" in policy
+    assert policy.count(s3.endpoint) == 2
 
 
 def test_pages_show_their_own_pictures_alone(ann):
