@@ -504,6 +504,7 @@ def test_two_results_are_compared_and_the_other_one_is_used(new_page, pictures, 
     expect(page.locator("[data-tally=right]")).to_have_text("0")
 
     # Either part of an object lights the others: two boxes and a row.
+    page.wait_for_load_state("load")  # of its scripts
     page.locator("tr.is-both:not(.d-none)").first.hover()
     expect(page.locator("svg .is-lit")).to_have_count(2)
     expect(page.locator("tr.is-lit")).to_have_count(1)

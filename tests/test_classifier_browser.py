@@ -127,6 +127,7 @@ def test_from_a_box_to_what_a_network_says_about_it(new_page, pictures):  # noqa
     expect(page.get_by_role("main")).to_contain_text("The box “")
     page.get_by_role("link", name="Small convnet").click()
     expect(guesses(page)).to_have_count(2, timeout=DETECTION)
+    page.wait_for_selector("[data-classify].is-enhanced")  # what was there before is the server's
     before = page.locator("#answer .captioned img").first.get_attribute("src")
     page.get_by_label("Around the box").select_option(label="much")
     expect(page.locator("#answer .captioned img").first).not_to_have_attribute("src", before)
