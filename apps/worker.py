@@ -18,9 +18,10 @@ from celery.exceptions import Reject
 from dotenv import load_dotenv
 from sqlalchemy.exc import OperationalError
 
+from apps.adapters import heartbeat
 from apps.app import create_app
 from apps.config import ROOT
-from apps.container import heartbeat, services, warm
+from apps.container import services, warm
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import TryLater

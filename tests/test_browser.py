@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import select
-from werkzeug.serving import make_server
 
 from apps.app import create_app
 from apps.container import services
@@ -19,6 +18,7 @@ from apps.services.results import store_result
 from apps.vision.masks import encode
 from apps.vision.types import Box, Detections
 from tests.conftest import PASSWORD
+from tests.served import site_of
 from tests.smear import smear
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -47,21 +47,8 @@ def site(tmp_path_factory):
         LOG_LEVEL="ERROR",
         MODEL_DOWNLOADS=False,
     )
-    with app.app_context():
-        db.create_all()
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    app.config["TEST_ADDRESS"] = f"http://127.0.0.1:{server.server_port}"
-    yield app
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-    services(app).queue.stop(10)
-    services(app).video_queue.stop(10)
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
+    with site_of(app) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_a_device_that_is_not_there_is_no_crash(app, ann):
     def look(picture):
         raise ConfigError("There is no such device.")
 
-    services(app).live.engine.script = look
+    services(app).live.instant.engine.script = look
     answer = ask(ann)
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
-from werkzeug.serving import make_server
 
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image
 from tests.clips import clip_bytes
+from tests.served import site_of
 from tests.test_browser import (  # noqa: F401 (fixtures)
     ARGUMENTS,
     CHROMIUM,
@@ -39,21 +39,8 @@ def site(tmp_path_factory):
         WTF_CSRF_ENABLED=True,
         LOG_LEVEL="ERROR",
     )
-    with app.app_context():
-        db.create_all()
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    app.config["TEST_ADDRESS"] = f"http://127.0.0.1:{server.server_port}"
-    yield app
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-    services(app).queue.stop(10)
-    services(app).video_queue.stop(10)
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
+    with site_of(app) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def me() -> dict[str, Any]:
         "pictures": totals.pictures,
         "waiting": totals.waiting,
         "bytes": totals.bytes,
-        "quota_bytes": services().uploads.quota(asked.user_id),
+        "quota_bytes": services().uploads.keeper.quota(asked.user_id),
     }
 
 

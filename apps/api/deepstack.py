@@ -235,7 +235,7 @@ def _image() -> bytes:
     file = request.files.get("image") or request.files.get("image1")
     if file is None:
         raise Refused(NO_IMAGE)
-    return read_upload(cast(BinaryIO, file.stream), services().instant.limits)
+    return read_upload(cast(BinaryIO, file.stream), services().uploads.limits.file_bytes)
 
 
 def _unless_damaged(work: Callable[[], T]) -> T:

@@ -55,7 +55,7 @@ def detect(form: dict[str, Any]) -> dict[str, Any]:
 def _content(file: FileStorage) -> bytes | AppError:
     """What is in the file; the error in its place if it is too large."""
     try:
-        return read_upload(cast(BinaryIO, file.stream), services().instant.limits)
+        return read_upload(cast(BinaryIO, file.stream), services().uploads.limits.file_bytes)
     except AppError as error:
         return error
 

@@ -26,7 +26,7 @@ def show() -> ResponseReturnValue:
         return redirect(url_for("account.show"), 303)
     status = 422 if form.is_submitted() else 200
     used = services().images.totals(current_user.id).bytes
-    quota = services().uploads.quota(current_user.id)
+    quota = services().uploads.keeper.quota(current_user.id)
     return render_template("auth/account.html", form=form, used=used, quota=quota), status
 
 

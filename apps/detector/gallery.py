@@ -241,7 +241,7 @@ def words() -> ResponseReturnValue:
 def tile_boxes() -> ResponseReturnValue:
     """The boxes of the tiles named by ``?id=…&id=…``, in pixels of the upright pictures."""
     ids = row_ids(request.args.getlist("id")[:MAX_TILES])
-    found = services().gallery.boxes(current_user.id, current_user.threshold, ids)
+    found = services().gallery.with_boxes(current_user.id, current_user.threshold, ids)
     return jsonify(
         pictures={
             str(image.id): {
@@ -251,7 +251,7 @@ def tile_boxes() -> ResponseReturnValue:
                     {
                         "label": box.label,
                         "c": color_index(box.label),
-                        "score": box.score,
+                        "score": None if box.by_person else box.score,
                         "box": [round(v, 1) for v in (box.x1, box.y1, box.x2, box.y2)],
                     }
                     for box in boxes

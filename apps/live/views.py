@@ -9,7 +9,8 @@ from flask_login import current_user, login_required
 from apps.container import services
 from apps.errorpages import answer_error
 from apps.extensions import limiter
-from apps.services.live import FRAME_BYTES, Seen
+from apps.services.instant import Found
+from apps.services.live import FRAME_BYTES
 from apps.vision.colors import color_index
 from apps.web import CAMERA_HERE
 
@@ -42,11 +43,11 @@ def detect() -> ResponseReturnValue:
     frame = request.files.get("frame")
     if frame is None:
         return answer_error(422, gettext("There is no frame in this request."), "no_file")
-    seen = services().live.detect(frame.stream, request.form.get("model") or None)
-    return jsonify(_seen_json(seen))
+    found = services().live.detect(frame.stream, request.form.get("model") or None)
+    return jsonify(_found_json(found))
 
 
-def _seen_json(seen: Seen) -> dict[str, object]:
+def _found_json(found: Found) -> dict[str, object]:
     boxes = [
         {
             "label": box.label,
@@ -54,12 +55,12 @@ def _seen_json(seen: Seen) -> dict[str, object]:
             "box": [round(side, 1) for side in (box.x1, box.y1, box.x2, box.y2)],
             "color": color_index(box.label),
         }
-        for box in seen.found.boxes
+        for box in found.detections.boxes
     ]
     return {
-        "model": seen.found.model,
-        "milliseconds": seen.milliseconds,
-        "width": seen.size[0],
-        "height": seen.size[1],
+        "model": found.detections.model,
+        "milliseconds": found.read_ms + found.detect_ms,
+        "width": found.width,
+        "height": found.height,
         "boxes": boxes,
     }

@@ -1,16 +1,44 @@
-"""The boxes of pictures as they stand: a model's, and over them what people made of them."""
+"""The boxes of pictures as people see them: a model's sure ones, and over them what people said.
 
-from collections.abc import Collection, Iterator
+They are the boxes of the present model with at least a threshold that no person's word stands for,
+and what people drew, accepted or changed, however sure any model is.
+"""
+
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select
 from sqlalchemy.orm import Session, scoped_session, undefer
 
-from apps.models import STANDS, UNSAID, Annotation, Detection, Image, User, Verdict
-from apps.vision.formats.dataset import LabelledBox, LabelledPicture
+from apps.models import STANDS, UNSAID, Annotation, Detection, Image, Verdict
 from apps.vision.types import Box
 
-PRESENT = and_(Image.id == Detection.image_id, Image.model == Detection.model)
+PRESENT = and_(Detection.image_id == Image.id, Detection.model == Image.model)
+
+
+def of_model(threshold: float | None) -> ColumnElement[bool]:
+    """Condition on a Detection of the Image of the query; None: however unsure it is."""
+    shown = PRESENT & UNSAID
+    return shown if threshold is None else shown & (Detection.score >= threshold)
+
+
+def of_person() -> ColumnElement[bool]:
+    """Condition on an Annotation of the Image of the query."""
+    return and_(Annotation.image_id == Image.id, STANDS)
+
+
+def number_of(threshold: float, labels: Iterable[str] | None = None) -> ColumnElement[int]:
+    """How many boxes the Image of the query has, of ``labels`` or of all."""
+    found: Select[Any] = select(func.count()).select_from(Detection).where(of_model(threshold))
+    said: Select[Any] = select(func.count()).select_from(Annotation).where(of_person())
+    if labels is not None:
+        names = list(labels)
+        found = found.where(Detection.label.in_(names))
+        said = said.where(Annotation.label.in_(names))
+    numbers = (each.correlate(Image).scalar_subquery() for each in (found, said))
+    total: ColumnElement[int] = sum(numbers, start=literal(0))
+    return total
 
 
 @dataclass(frozen=True)
@@ -22,58 +50,30 @@ class BoxService:
     ) -> dict[int, list[Box]]:
         """For each picture a person's boxes, which are certain, then the model's, best first.
 
-        Those of its present result count from ``threshold`` on (0..1) where nobody has spoken
-        about them; rejected ones are absent.
-
         Args:
+            threshold: of the model's boxes, 0..1.
             masks: whether they are needed, which are some kilobytes each.
         """
-        return self._boxes(image_ids, Detection.score >= threshold, masks)
-
-    def truth(self, image_ids: Collection[int]) -> Iterator[LabelledPicture]:
-        """The reviewed ones among the pictures, as examples to learn from, by id.
-
-        Whoever marks a picture reviewed has seen what it shows: boxes that nobody touched, at and
-        above the owner's threshold, are right by that, and those below it are not there. Each is
-        named by its original's file name; ``file`` is left to who reads the storage.
-        """
-        query = select(Image).where(Image.id.in_(image_ids), Image.reviewed_at.is_not(None))
-        images = self.session.scalars(query.order_by(Image.id)).all()
-        shown = Detection.score >= User.threshold
-        boxes = self._boxes([image.id for image in images], shown, masks=False)
-        for image in images:
-            yield LabelledPicture(
-                image.original_name,
-                None,
-                image.width,
-                image.height,
-                tuple(_labelled(box) for box in boxes[image.id]),
-            )
-
-    def _boxes(
-        self, image_ids: Collection[int], shown: ColumnElement[bool], masks: bool
-    ) -> dict[int, list[Box]]:
-        found: dict[int, list[Box]] = {image_id: [] for image_id in image_ids}
+        boxes: dict[int, list[Box]] = {image_id: [] for image_id in image_ids}
         outlines = self._masks(image_ids) if masks else {}
         said = select(Annotation).where(Annotation.image_id.in_(image_ids), STANDS)
         for word in self.session.scalars(said.order_by(Annotation.id)):
             mask = outlines.get(word.id) if word.verdict is Verdict.ACCEPTED else None
             corners = (word.x1, word.y1, word.x2, word.y2)
-            found[word.image_id].append(Box(word.label, 1.0, *corners, mask, by_person=True))
-        query = (
+            boxes[word.image_id].append(Box(word.label, 1.0, *corners, mask, by_person=True))
+        found = (
             select(Detection)
-            .join(Image, PRESENT)
-            .join(User, User.id == Image.owner_id)
-            .where(Image.id.in_(image_ids), UNSAID, shown)
+            .join(Image, of_model(threshold))
+            .where(Image.id.in_(image_ids))
             .order_by(Detection.score.desc(), Detection.id)
         )
         if masks:
-            query = query.options(undefer(Detection.mask))
-        for row in self.session.scalars(query):
+            found = found.options(undefer(Detection.mask))
+        for row in self.session.scalars(found):
             mask = row.mask if masks else None
             box = Box(row.label, row.score, row.x1, row.y1, row.x2, row.y2, mask)
-            found[row.image_id].append(box)
-        return found
+            boxes[row.image_id].append(box)
+        return boxes
 
     def _masks(self, image_ids: Collection[int]) -> dict[int, str]:
         """Annotation to the mask of the best present box that it stands for."""
@@ -84,7 +84,3 @@ class BoxService:
             .order_by(Detection.score)
         )
         return {word: mask for word, mask in rows if word is not None and mask is not None}
-
-
-def _labelled(box: Box) -> LabelledBox:
-    return LabelledBox(box.label, (box.x1, box.y1, box.x2, box.y2))

@@ -109,7 +109,7 @@ class ClassificationService:
         Raises:
             InvalidImage: as UploadService.upload, for what concerns the file alone.
         """
-        data = read_upload(stream, self.limits)
+        data = read_upload(stream, self.limits.file_bytes)
         self.session.commit()  # decoding is slow: no transaction stays open meanwhile
         return _small(decode(data, self.limits.image_pixels, SIDE).picture)
 

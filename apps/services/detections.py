@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
+from apps.errors import N_, AppError, ConfigError, DeviceLost
 from apps.jobs import TryLater
 from apps.models import Image, ImageStatus, utcnow
 from apps.services.models import ModelService
+from apps.services.reading import from_storage
 from apps.services.results import shown_now, store_result
 from apps.services.tags import TagService
 from apps.services.workers import WorkerService, worker_name
@@ -157,13 +158,7 @@ class DetectionService:
         rows = self.session.execute(
             select(Image.id, Image.claimed_by, Image.claimed_at, Image.attempts).where(running)
         ).all()
-        abandoned = self.workers.abandoned((row.claimed_by, row.claimed_at) for row in rows)
-        me = worker_name()
-        left = [
-            row
-            for row, gone in zip(rows, abandoned, strict=True)
-            if gone or (row.claimed_by == me and row.id not in self.busy)
-        ]
+        left = self.workers.left_behind(rows, self.busy)
         for row in left:
             again = row.attempts < MAX_ATTEMPTS
             self.session.execute(
@@ -208,22 +203,9 @@ class DetectionService:
         return self.engine.detect(decoded.picture, claim.model, decoded.size, patient=True)
 
     def _read(self, storage_key: str) -> Decoded:
-        try:
-            with self.storage.open(storage_key) as file:
-                data = file.read()
-        except FileNotFoundError as error:
-            raise DetectionError(LOST) from error
-        except OSError:
-            self._wait_for_storage()
-            raise  # the storage is there: this one file cannot be read
+        with from_storage(self.storage, LOST), self.storage.open(storage_key) as file:
+            data = file.read()
         return decode(data, side=DETAIL_SIDE)
-
-    def _wait_for_storage(self) -> None:
-        """Raise TryLater if no file at all can be reached."""
-        try:
-            self.storage.check()
-        except OSError as error:
-            raise TryLater(f"the storage is away: {error}") from error
 
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
         """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""

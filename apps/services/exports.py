@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, InvalidImage, InvalidInput, NotFound
 from apps.models import Image
-from apps.services.effective import boxes_of
+from apps.services.boxes import BoxService
 from apps.storage import Storage
 from apps.vision.decode import decode, encode_jpeg, orientation
 from apps.vision.formats import coco, table, voc, yolo
@@ -72,6 +72,7 @@ class _Chosen:
 class ExportService:
     session: scoped_session[Session]
     storage: Storage
+    boxes: BoxService
 
     def export(
         self,
@@ -110,13 +111,12 @@ class ExportService:
 
     def _chosen(self, images: Iterable[Image], threshold: float) -> list[_Chosen]:
         images = list(images)
-        boxes = boxes_of(self.session, [image.id for image in images], threshold)
+        boxes = self.boxes.effective([image.id for image in images], threshold, masks=False)
         taken: set[str] = set()
         chosen = []
         for image in images:
             rows = tuple(
-                LabelledBox(box.label, (box.x1, box.y1, box.x2, box.y2))
-                for box in boxes.get(image.id, ())
+                LabelledBox(box.label, (box.x1, box.y1, box.x2, box.y2)) for box in boxes[image.id]
             )
             name = _name(image, taken)
             labelled = LabelledPicture(name, None, image.width, image.height, rows)

@@ -21,11 +21,12 @@ from apps.models import (
 )
 from apps.services import search as language
 from apps.services import terms
-from apps.services.effective import EffectiveBox, boxes_of, number_of, of_model, of_person
+from apps.services.boxes import BoxService, number_of, of_model, of_person
 from apps.services.images import ImageService
 from apps.services.pictures import MANY, Pictures, counts_by_status, is_waiting
 from apps.services.search import OPERATORS
 from apps.services.terms import Search, Term
+from apps.vision.types import Box
 
 RARE = 5 * MANY  # boxes; pictures with a label that has more are found by walking the gallery
 MAX_BOXES = 200  # on one tile
@@ -53,6 +54,7 @@ class Asker:
 class GalleryService:
     session: scoped_session[Session]
     images: ImageService
+    boxes: BoxService
 
     def find(self, asker: Asker, text: str) -> tuple[Search, Pictures]:
         """What ``text`` asks for.
@@ -70,14 +72,14 @@ class GalleryService:
             return asked, self.images.gallery(asker.id, text, total=asker.pictures)
         return asked, _Query(self, asker, asked).pictures()
 
-    def boxes(
+    def with_boxes(
         self, owner_id: int, threshold: float, image_ids: list[int]
-    ) -> dict[int, tuple[Image, list[EffectiveBox]]]:
+    ) -> dict[int, tuple[Image, list[Box]]]:
         """The boxes that those of ``image_ids`` show that are the account's."""
         mine = select(Image).where(Image.owner_id == owner_id, Image.id.in_(image_ids))
         images = self.session.scalars(mine).all()
-        boxes = boxes_of(self.session, [image.id for image in images], threshold)
-        return {image.id: (image, boxes.get(image.id, [])[:MAX_BOXES]) for image in images}
+        boxes = self.boxes.effective([image.id for image in images], threshold, masks=False)
+        return {image.id: (image, boxes[image.id][:MAX_BOXES]) for image in images}
 
     def models(self, owner_id: int) -> list[str]:
         """Names of the models that found what the latest pictures show, to choose from."""

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import AppError, ConfigError, NotFound, Unavailable, WeightsError
 from apps.services.models import ModelService
-from apps.services.uploads import Limits
 from apps.vision.decode import decode, orientation
 from apps.vision.engine import AUTO
 from apps.vision.prepare import DETAIL_SIDE
@@ -38,7 +37,7 @@ class InstantService:
     session: scoped_session[Session]
     engine: Engine
     models: ModelService
-    limits: Limits
+    max_pixels: int  # width x height of one picture
 
     def model_called(self, name: str | None) -> str:
         """The detector that ``name`` means: one of the registry, "fast", or the default one.
@@ -74,7 +73,7 @@ class InstantService:
             DeviceLost: the GPU stopped working.
         """
         started = time.perf_counter()
-        decoded = decode(data, self.limits.image_pixels, DETAIL_SIDE)
+        decoded = decode(data, self.max_pixels, DETAIL_SIDE)
         turn = orientation(data)
         read = time.perf_counter()
         try:

@@ -4,19 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, select, union, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, InvalidInput, NotFound
 from apps.models import (
     VISIBLE,
-    Annotation,
-    Detection,
     Image,
     ImageTag,
     TagSource,
-    Verdict,
-    fold,
     utcnow,
 )
 from apps.services.tags import TagService, clean_name
@@ -83,7 +79,7 @@ class SelectionService:
             VISIBLE,
         )
         done = self._number(*links)
-        stays = self._with_label(mine, tag.folded)
+        stays = self.tags.with_box(mine, tag.name)
         self.session.execute(
             update(ImageTag)
             .where(*links, ImageTag.image_id.in_(stays))
@@ -128,14 +124,3 @@ class SelectionService:
     def _number(self, *which: Any) -> int:
         query = select(func.count()).select_from(ImageTag).where(*which)
         return self.session.scalar(query) or 0
-
-    def _with_label(self, mine: ColumnElement[bool], folded: str) -> list[int]:
-        """Ids of the pictures with a box, of a model or a person, that is called so."""
-        found = select(Image.id, Detection.label).join(Image.detections).where(mine)
-        said = (
-            select(Image.id, Annotation.label)
-            .join(Annotation, Annotation.image_id == Image.id)
-            .where(mine, Annotation.verdict != Verdict.REJECTED)
-        )
-        rows = self.session.execute(union(found, said))
-        return sorted({image_id for image_id, label in rows if fold(label) == folded})

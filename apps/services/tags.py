@@ -6,7 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, case, delete, exists, func, insert, literal, select, union, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, scoped_session
 
@@ -95,7 +107,7 @@ class TagService:
         if link is None or link.source is TagSource.REMOVED:
             raise NotFound(N_("The picture does not have this tag."))
         tag = self.session.get_one(Tag, tag_id)
-        if self._found_by_model(image_id, tag.name):
+        if self.with_box(Image.id == image_id, tag.name):
             link.source = TagSource.REMOVED
         else:
             self.session.delete(link)
@@ -307,17 +319,22 @@ class TagService:
     def _spelled_like(self, name: str) -> Tag | None:
         return self.session.scalar(select(Tag).where(Tag.folded == fold(name)))
 
-    def _found_by_model(self, image_id: int, name: str) -> bool:
-        """Whether the tag would come back by itself, from a box of the model or of a person."""
-        found = (
-            select(Detection.label)
-            .select_from(Image)
-            .join(Image.detections)
-            .where(Image.id == image_id)
+    def with_box(self, which: ColumnElement[bool], name: str) -> list[int]:
+        """Ids of the pictures with a box, of a model or a person, that is called like a tag.
+
+        There the tag would come back by itself.
+
+        Args:
+            which: a condition on ``Image``.
+        """
+        found = select(Image.id, Detection.label).join(Image.detections).where(which)
+        said = (
+            select(Image.id, Annotation.label)
+            .join(Annotation, Annotation.image_id == Image.id)
+            .where(which, STANDS)
         )
-        said = select(Annotation.label).where(Annotation.image_id == image_id, STANDS)
-        labels = self.session.scalars(union(found, said))
-        return fold(name) in {fold(label) for label in labels}
+        rows = self.session.execute(union(found, said))
+        return sorted({image_id for image_id, label in rows if fold(label) == fold(name)})
 
 
 def _tagged(

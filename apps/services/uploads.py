@@ -1,10 +1,8 @@
 """New pictures: what is accepted, and how it is kept."""
 
 import hashlib
-import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -12,11 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, DuplicateImage, InvalidImage, NotFound
+from apps.errors import N_, AppError, DuplicateImage, InvalidImage
 from apps.jobs import Queue
-from apps.models import Image, ImageStatus, User
+from apps.models import Image, ImageStatus
 from apps.services.archives import Unpacker, is_archive
-from apps.services.pictures import bytes_of
+from apps.services.keeping import Keeper, require_small
 from apps.storage import Storage
 from apps.vision.decode import (
     COPY_EXTENSION,
@@ -27,8 +25,6 @@ from apps.vision.decode import (
     safe_title,
 )
 from apps.vision.handover import Handover
-
-logger = logging.getLogger(__name__)
 
 Observer = Callable[[str], None]  # told of each file: "stored", or the code of its error
 
@@ -41,7 +37,6 @@ def _unobserved(_result: str) -> None:
 class Limits:
     file_bytes: int
     image_pixels: int
-    quota_bytes: int  # 0 is no limit
     archive_files: int = 2000  # in the archives of one request
     archive_bytes: int = 4 * 2**30  # of them all, unpacked
 
@@ -62,19 +57,14 @@ class Outcome:
     archive: str | None = None  # the title of the ZIP file that it came in
 
 
-def read_upload(stream: Readable, limits: Limits) -> bytes:
-    """The bytes of one file.
+def read_upload(stream: Readable, most: int) -> bytes:
+    """The bytes of one file, of which there are at most ``most``.
 
     Raises:
         InvalidImage: code ``too_large``.
     """
-    data = stream.read(limits.file_bytes + 1)
-    if len(data) > limits.file_bytes:
-        raise InvalidImage(
-            "too_large",
-            N_("The file is larger than %(limit)s MB."),
-            limit=round(limits.file_bytes / 2**20, 1),
-        )
+    data = stream.read(most + 1)
+    require_small(len(data), most)
     return data
 
 
@@ -84,8 +74,8 @@ class UploadService:
     storage: Storage
     queue: Queue
     limits: Limits
+    keeper: Keeper
     observe: Observer = _unobserved
-    writing: Callable[[], AbstractContextManager[object]] = nullcontext  # around what writes
     handover: Handover = field(default_factory=lambda: Handover(limit=0))
 
     def upload_many(
@@ -144,10 +134,10 @@ class UploadService:
         return image
 
     def _keep(self, owner_id: int, name: str | None, stream: Readable) -> Image:
-        data = read_upload(stream, self.limits)
+        data = read_upload(stream, self.limits.file_bytes)
         digest = hashlib.sha256(data).hexdigest()
         self._refuse_duplicate(owner_id, digest)
-        self._refuse_over_quota(owner_id, len(data))
+        self.keeper.require_room(owner_id, len(data))
         self.session.commit()  # decoding is slow: no transaction stays open meanwhile
         decoded = decode(data, self.limits.image_pixels, DISPLAY_SIDE)
         image = Image(
@@ -175,61 +165,22 @@ class UploadService:
         query = select(Image.id).where(Image.owner_id == owner_id, Image.sha256 == digest)
         return self.session.scalar(query)
 
-    def _refuse_over_quota(self, owner_id: int, size: int) -> None:
-        quota = self.quota(owner_id)
-        if quota and bytes_of(self.session, owner_id) + size > quota:
-            raise InvalidImage(
-                "over_quota",
-                N_(
-                    "Your space of %(quota)s MB is full. "
-                    "Delete some pictures and empty the trash, or ask for more."
-                ),
-                quota=round(quota / 2**20, 1),
-            )
-
     def _store(self, image: Image, data: bytes, decoded: Decoded) -> None:
         display, thumbnail = derivatives(decoded.picture)
-        keys, owner_id, digest = image.storage_keys, image.owner_id, image.sha256
-        try:
-            for key, content in zip(keys, (data, display, thumbnail), strict=True):
+        owner_id, digest, original = image.owner_id, image.sha256, image.original_key
+
+        def put() -> None:
+            for key, content in zip(image.storage_keys, (data, display, thumbnail), strict=True):
                 self.storage.put(key, content)
-            self.handover.put(image.original_key, decoded)
-            with self.writing():
-                self._insert(image)
+            self.handover.put(original, decoded)
+
+        try:
+            self.keeper.keep(image, put)
         except BaseException as error:
-            self.session.rollback()
-            self.handover.take(image.original_key)
-            self.storage.delete(*keys)
+            self.handover.take(original)
             if isinstance(error, IntegrityError):  # the same file twice, at the same moment
                 raise _duplicate(self._twin(owner_id, digest)) from error
-            if isinstance(error, OSError):
-                logger.exception("storage failed")
-                raise _not_stored() from error
             raise
-
-    def _insert(self, image: Image) -> None:
-        """Once more, alone now: several uploads at once each saw room for themselves."""
-        owner = select(User.id).where(User.id == image.owner_id).with_for_update()
-        if self.session.scalar(owner) is None:
-            raise NotFound(N_("There is no such account."))
-        self._refuse_over_quota(image.owner_id, image.bytes)
-        self.session.add(image)
-        self.session.commit()
-
-    def quota(self, owner_id: int) -> int:
-        """Bytes of originals the account may keep; 0 is no limit."""
-        own = self.session.scalar(select(User.quota_bytes).where(User.id == owner_id))
-        return self.limits.quota_bytes if own is None else own
-
-
-def _not_stored() -> InvalidImage:
-    return InvalidImage(
-        "not_stored",
-        N_(
-            "The server could not keep this file: its storage is full or does not answer. "
-            "Try again later."
-        ),
-    )
 
 
 def _duplicate(twin: int | None) -> DuplicateImage:

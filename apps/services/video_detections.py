@@ -14,6 +14,7 @@ from apps.jobs import TryLater
 from apps.models import Video, VideoFrame, VideoStatus, utcnow
 from apps.services.detections import MAX_ATTEMPTS
 from apps.services.models import ModelService
+from apps.services.reading import from_storage
 from apps.services.videos import MOST_LOOKS
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
@@ -124,13 +125,7 @@ class VideoDetections:
                 Video.id, Video.claimed_by, Video.claimed_at, Video.attempts, Video.cancelled
             ).where(running)
         ).all()
-        abandoned = self.workers.abandoned((row.claimed_by, row.claimed_at) for row in rows)
-        me = worker_name()
-        left = [
-            row
-            for row, gone in zip(rows, abandoned, strict=True)
-            if gone or (row.claimed_by == me and row.id not in self.busy)
-        ]
+        left = self.workers.left_behind(rows, self.busy)
         for row in left:
             values: dict[str, object] = {"status": VideoStatus.QUEUED}
             if row.cancelled:
@@ -238,16 +233,8 @@ class VideoDetections:
         return False
 
     def _open(self, claim: VideoClaim) -> BinaryIO:
-        try:
+        with from_storage(self.storage, LOST):
             return self.storage.open(claim.storage_key)
-        except FileNotFoundError as error:
-            raise DetectionError(LOST) from error
-        except OSError:
-            try:
-                self.storage.check()
-            except OSError as error:
-                raise TryLater(f"the storage is away: {error}") from error
-            raise  # the storage is there: this one file cannot be read
 
     def _refuse_endless(self, claim: VideoClaim, frame: ClipFrame) -> None:
         if frame.number > MOST_LOOKS * claim.every:

@@ -1,11 +1,9 @@
 """Clips: upload, look up, read, ask again, cancel, delete. Looking at them: video_detections."""
 
 import hashlib
-import logging
 import os
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -16,15 +14,13 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, Conflict, InvalidImage, InvalidInput, NotFound, Unavailable
 from apps.jobs import Queue
-from apps.models import User, Video, VideoFrame, VideoStatus, utcnow
+from apps.models import Video, VideoFrame, VideoStatus, utcnow
 from apps.services.images import StoredFile, StoredLink, storage_errors
+from apps.services.keeping import Keeper, require_small
 from apps.services.models import ModelService
-from apps.services.pictures import bytes_of
 from apps.storage import Storage
 from apps.vision.clips import ClipFacts, frame_at, read_facts
 from apps.vision.decode import encode_jpeg, heavy_work, safe_title, shrunk
-
-logger = logging.getLogger(__name__)
 
 NO_CLIP = N_("There is no such clip.")
 GONE = N_("The stored file of this clip is gone.")
@@ -49,20 +45,14 @@ class ClipLimits:
 
 @dataclass(frozen=True)
 class VideoService:
-    """What people do with clips.
-
-    Args:
-        quota: bytes an account may keep, by its id; 0 is no limit.
-        writing: entered around what writes.
-    """
+    """What people do with clips."""
 
     session: scoped_session[Session]
     storage: Storage
     queue: Queue
     models: ModelService
     limits: ClipLimits
-    quota: Callable[[int], int]
-    writing: Callable[[], AbstractContextManager[object]] = nullcontext
+    keeper: Keeper
 
     # -- upload ----------------------------------------------------------------------------
 
@@ -84,17 +74,12 @@ class VideoService:
         """
         self._refuse_request(every, model)
         size = file.seek(0, os.SEEK_END)
-        if size > self.limits.file_bytes:
-            raise InvalidImage(
-                "too_large",
-                N_("The file is larger than %(limit)s MB."),
-                limit=round(self.limits.file_bytes / 2**20, 1),
-            )
+        require_small(size, self.limits.file_bytes)
         digest = _digest(file)
         same = select(Video.id).where(Video.owner_id == owner_id, Video.sha256 == digest)
         if self.session.scalar(same) is not None:
             raise _duplicate()
-        self._refuse_over_quota(owner_id, size)
+        self.keeper.require_room(owner_id, size)
         self.session.commit()  # reading is slow: no transaction stays open meanwhile
         facts = read_facts(file, self.limits.pixels, self.limits.seconds)
         _refuse_looks(facts.frames, every)
@@ -126,42 +111,18 @@ class VideoService:
         if model is not None:
             self.models.require_ready(model)
 
-    def _refuse_over_quota(self, owner_id: int, size: int) -> None:
-        quota = self.quota(owner_id)
-        if quota and bytes_of(self.session, owner_id) + size > quota:
-            raise InvalidImage(
-                "over_quota",
-                N_("Your space of %(quota)s MB is full. Delete some pictures, or ask for more."),
-                quota=round(quota / 2**20, 1),
-            )
-
     def _store(self, video: Video, file: BinaryIO, facts: ClipFacts) -> None:
         poster = encode_jpeg(shrunk(facts.first, POSTER_SIDE), quality=82)
-        keys = video.storage_keys
-        try:
+
+        def put() -> None:
             file.seek(0)
             self.storage.put_file(video.file_key, file)
             self.storage.put(video.poster_key, poster)
-            with self.writing():
-                self._insert(video)
-        except BaseException as error:
-            self.session.rollback()
-            self.storage.delete(*keys)
-            if isinstance(error, IntegrityError):  # the same file twice, at the same moment
-                raise _duplicate() from error
-            if isinstance(error, OSError):
-                logger.exception("storage failed")
-                raise _not_stored() from error
-            raise
 
-    def _insert(self, video: Video) -> None:
-        """The quota once more, alone now."""
-        owner = select(User.id).where(User.id == video.owner_id).with_for_update()
-        if self.session.scalar(owner) is None:
-            raise NotFound(N_("There is no such account."))
-        self._refuse_over_quota(video.owner_id, video.bytes)
-        self.session.add(video)
-        self.session.commit()
+        try:
+            self.keeper.keep(video, put)
+        except IntegrityError as error:  # the same file twice, at the same moment
+            raise _duplicate() from error
 
     # -- look up ---------------------------------------------------------------------------
 
@@ -311,13 +272,3 @@ def _refuse_looks(frames: int, every: int) -> None:
 
 def _duplicate() -> InvalidImage:
     return InvalidImage("duplicate", N_("You have uploaded this clip already."))
-
-
-def _not_stored() -> InvalidImage:
-    return InvalidImage(
-        "not_stored",
-        N_(
-            "The server could not keep this file: its storage is full or does not answer. "
-            "Try again later."
-        ),
-    )

@@ -2,10 +2,11 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import delete, func, select, type_coerce, update
 from sqlalchemy.orm import Session, scoped_session
@@ -17,6 +18,7 @@ STUCK_AFTER = timedelta(minutes=30)  # no detection takes that long, however ali
 FORGOTTEN_AFTER = timedelta(days=1)  # until then people can see which worker disappeared
 
 Claimed = tuple[str | None, datetime | None]  # by which worker, and when
+Running = Any  # a row with id, claimed_by and claimed_at
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,19 @@ class WorkerService:
             return one_host or now - max(claimed_at, seen.get(name, claimed_at)) > self.lost_after
 
         return [is_abandoned(name, claimed_at) for name, claimed_at in claims]
+
+    def left_behind(self, running: Sequence[Running], busy: Collection[int]) -> list[Running]:
+        """Rows that nobody works on any more: of gone workers, or this one's but not ``busy``.
+
+        The end of the latter could not be written.
+        """
+        gone = self.abandoned((row.claimed_by, row.claimed_at) for row in running)
+        me = worker_name()
+        return [
+            row
+            for row, is_gone in zip(running, gone, strict=True)
+            if is_gone or (row.claimed_by == me and row.id not in busy)
+        ]
 
     def _now(self) -> datetime:
         """By the database's clock: those of several machines differ."""

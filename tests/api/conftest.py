@@ -1,13 +1,12 @@
 """Tokens, and a server on loopback for clients that speak HTTP alone."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from werkzeug.serving import make_server
 
 from apps.container import services
+from tests.served import served
 
 
 @pytest.fixture
@@ -36,10 +35,5 @@ def bearer(token_of) -> Callable[..., dict[str, str]]:
 @pytest.fixture
 def server(app) -> Iterator[str]:
     """The address of the application, served on a free port."""
-    served = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_port}"
-    served.shutdown()
-    thread.join(10)
-    served.server_close()
+    with served(app) as address:
+        yield address

@@ -1,12 +1,11 @@
 """Pictures that a browser fetches from the storage, which is another origin than the page."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
-from werkzeug.serving import make_server
 
 from tests.conftest import picture_bytes
+from tests.served import served
 from tests.test_browser import ARGUMENTS, CHROMIUM, pytestmark  # noqa: F401 (marks this too)
 
 
@@ -17,13 +16,8 @@ def app(make_app, s3):
 
 @pytest.fixture
 def address(app) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as address:
+        yield address
 
 
 def test_the_page_shows_and_saves_them(app, s3, address, ann, upload):

@@ -15,7 +15,7 @@ from apps.vision.train import runs
 from apps.vision.train.detection.data import DetectionDataModule
 from apps.vision.train.detection.measure import Score, measure
 from apps.vision.train.detection.module import DetectorModule
-from apps.vision.train.detection.parts import divide
+from apps.vision.train.detection.parts import Parts, divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
 from apps.vision.train.fit import Run, fit, how_it_went, load_best
@@ -69,24 +69,29 @@ def train_detector(
         module.network, out / f"{recipe.name or recipe.builder}.safetensors"
     )
     score = measure_file(weights.path, recipe, parts.test, pretrained=start is not None)
-    facts = {
+    origin = Origin.COCO if start is not None else Origin.SCRATCH
+    facts = _facts(recipe, origin, parts, score) | dict(said or {})
+    facts["trained"] = how_it_went(run, recipe.monitor, chosen)
+    return run, runs.write_card(out / runs.CARD, weights, facts)
+
+
+def _facts(recipe: DetectorRecipe, origin: Origin, parts: Parts, score: Score) -> dict[str, Any]:
+    """What a card says of any detector."""
+    return {
         "name": recipe.name,
         "architecture": recipe.builder,
-        "origin": (Origin.COCO if start is not None else Origin.SCRATCH).value,
-        "labels": list(data.classes),
+        "origin": origin.value,
+        "labels": list(parts.train.classes),
         "seen": list(recipe.seen),
         **figures(score),
         "rule": recipe.rule,
-        **(said or {}),
         "split": {
             "train": len(parts.train.pictures),
             "val": len(parts.val.pictures),
             "test": len(parts.test.pictures),
         },
         "recipe": recipe.to_dict(),
-        "trained": how_it_went(run, recipe.monitor, chosen),
     }
-    return run, runs.write_card(out / runs.CARD, weights, facts)
 
 
 def build_network(recipe: DetectorRecipe, classes: int, *, pretrained: bool = False) -> nn.Module:

@@ -1,0 +1,225 @@
+"""Storage, queues, engine and classifier as the configuration asks for them; nothing else reads
+these keys."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from flask import Flask
+from sqlalchemy.orm import Session, scoped_session
+
+from apps.errors import ConfigError
+from apps.extensions import writing
+from apps.jobs import Queue
+from apps.jobs.heartbeat import Heartbeat
+from apps.jobs.inline import InlineQueue
+from apps.jobs.thread import ThreadQueue
+from apps.services.detections import DetectionService
+from apps.services.models import ModelService
+from apps.services.trash import TrashService
+from apps.services.video_detections import VideoDetections
+from apps.services.videos import ClipLimits
+from apps.services.workers import WorkerService
+from apps.storage import Storage
+from apps.storage.fs import FsspecStorage
+from apps.storage.local import LocalStorage
+from apps.vision.classify import TorchClassifier
+from apps.vision.cores import sleep_instead_of_spinning
+from apps.vision.engine import AUTO, EngineOptions, TorchEngine
+from apps.vision.fake import FakeEngine
+from apps.vision.fake_classifier import FakeClassifier
+from apps.vision.types import Classifier, Engine
+from apps.vision.zoo.downloads import Downloads
+from apps.vision.zoo.own import OwnWeights
+from apps.vision.zoo.registry import Registry
+from apps.vision.zoo.store import WeightsStore
+
+PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
+BEATS = 6  # that a worker may miss before it counts as gone
+
+
+def storage_of(app: Flask) -> Storage:
+    """Where files are kept. Raises ConfigError if the settings do not go together."""
+    url, options = app.config["STORAGE_URL"], app.config["STORAGE_OPTIONS"]
+    if app.config["STORAGE"] == "fsspec":
+        return FsspecStorage(url, options, app.config["STORAGE_PRESIGN"])
+    if app.config["STORAGE"] != "local":
+        raise _unknown("STORAGE", app, "local", "fsspec")
+    if url or app.config["STORAGE_PRESIGN"]:
+        raise ConfigError(
+            "SIGHTBOX_STORAGE_URL and _PRESIGN do nothing while SIGHTBOX_STORAGE is 'local'; "
+            "set it to fsspec, or remove them."
+        )
+    return LocalStorage(app.config["STORAGE_ROOT"])
+
+
+def folder_of(storage: Storage) -> Path | None:
+    """The folder of the pictures, where they are on a disk of this machine."""
+    return storage.root if isinstance(storage, LocalStorage) else None
+
+
+def models_of(app: Flask, session: "scoped_session[Session]") -> ModelService:
+    """The models, and which is the default one. Raises NotFound for an unknown default."""
+    default = app.config["DETECTOR"]
+    store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
+    own = OwnWeights(store.folder)
+    registry = Registry(own.specs)
+    if default != AUTO:
+        registry.get(default)  # an unknown name stops the start
+    may_download = app.config["MODEL_DOWNLOADS"]
+    return ModelService(session, store, own, registry, Downloads(store), default, may_download)
+
+
+def engine_of(app: Flask, models: ModelService) -> Engine:
+    """What looks at pictures. Raises ConfigError for a setting that cannot be."""
+    if app.config["ENGINE"] == "torch":
+        options = _engine_options(app)
+        sleep_instead_of_spinning()
+        return TorchEngine(models.store, models.configured, options, models.registry.get)
+    if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
+        return FakeEngine()
+    raise _unknown("ENGINE", app, "torch")
+
+
+def classifier_of(app: Flask, models: ModelService, queue: Queue) -> Classifier:
+    """Of the same kind as the engine, which has refused what is unknown.
+
+    It works in the web process even where detection does not; the device is that of the workers
+    then, and the CPU has to do.
+    """
+    if app.config["ENGINE"] == "fake":
+        return FakeClassifier()
+    return TorchClassifier(models.store, app.config["DEVICE"] if queue.works_here else "cpu")
+
+
+def _engine_options(app: Flask) -> EngineOptions:
+    if app.config["PRECISION"] not in PRECISIONS:
+        raise _unknown("PRECISION", app, *PRECISIONS)
+    counts = {"MODELS_LOADED": 1, "BATCH_SIZE": 1, "ENGINE_CAPACITY": 1, "QUEUE_THREADS": 1}
+    for key, least in (counts | {"CPU_THREADS": 0}).items():
+        value = app.config[key]
+        if not isinstance(value, int) or value < least:
+            text = f"SIGHTBOX_{key} is {value!r}; set it to a whole number, at least {least}."
+            raise ConfigError(text)
+    if app.config["QUEUE_POLL_SECONDS"] <= 0:
+        raise ConfigError("SIGHTBOX_QUEUE_POLL_SECONDS must be more than 0.")
+    return EngineOptions(
+        device=app.config["DEVICE"],
+        keep=app.config["MODELS_LOADED"],
+        idle_seconds=60 * app.config["MODEL_IDLE_MINUTES"],
+        batch=app.config["BATCH_SIZE"],
+        capacity=app.config["ENGINE_CAPACITY"],
+        cpu_threads=app.config["CPU_THREADS"],
+        precision=app.config["PRECISION"],
+        fall_back=app.config["DEVICE_FALLBACK"],
+    )
+
+
+def queue_of(app: Flask, detections: DetectionService, trash: TrashService) -> Queue:
+    """When and where pictures are looked at. Raises ConfigError for an unknown kind."""
+    if app.config["QUEUE"] == "thread":
+        return ThreadQueue(
+            run=detections.run,
+            next_job=detections.next_queued,
+            recover=lambda: (detections.recover(), trash.purge_due()),
+            context=app.app_context,
+            poll=app.config["QUEUE_POLL_SECONDS"],
+            threads=app.config["QUEUE_THREADS"],
+            heartbeat=heartbeat(app, detections.workers, detections.workers.beat),
+        )
+    if app.config["QUEUE"] == "celery":
+        return _celery_queue(app)
+    if app.config["QUEUE"] == "inline" and app.config["CONFIG_KEY"] == "testing":
+        return InlineQueue(lambda image_id: _write(detections.run, image_id))
+    raise _unknown("QUEUE", app, "thread", "celery")
+
+
+def _write(run: Callable[[int], object], job_id: int) -> None:
+    """Run a job inside of a request that only reads otherwise."""
+    with writing():
+        run(job_id)
+
+
+def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
+    """Clips have a thread of their own: one frame at a time is in the engine beside pictures."""
+    if not queue.works_here:
+        return _celery_queue(app, clips=True)
+    if isinstance(queue, InlineQueue):
+        return InlineQueue(lambda video_id: _write(clips.run, video_id))
+    threads = ThreadQueue(
+        run=lambda video_id: _run_clip(clips, threads, video_id),
+        next_job=clips.next_queued,
+        recover=clips.recover,
+        context=app.app_context,
+        poll=app.config["QUEUE_POLL_SECONDS"],
+        name="clips",
+    )
+    return threads
+
+
+def _run_clip(clips: VideoDetections, threads: ThreadQueue, video_id: int) -> None:
+    clips.run(video_id, lambda: threads.stopping)
+
+
+def clip_limits_of(app: Flask) -> ClipLimits:
+    """Raises ConfigError if a clip could not be of any size."""
+    for key in ("MAX_VIDEO_BYTES", "MAX_VIDEO_SECONDS"):
+        if not app.config[key] > 0:
+            raise ConfigError(f"SIGHTBOX_{key} must be more than 0.")
+    config = app.config
+    return ClipLimits(
+        config["MAX_VIDEO_BYTES"], config["MAX_VIDEO_SECONDS"], config["MAX_IMAGE_PIXELS"]
+    )
+
+
+def live_engine_of(app: Flask, models: ModelService, engine: Engine, queue: Queue) -> Engine | None:
+    """What looks at frames of cameras, which cannot wait for another process."""
+    if queue.works_here:
+        return engine
+    if not app.config["LIVE_ON_CPU"]:
+        return None
+    if not isinstance(engine, TorchEngine):
+        return engine
+    options = replace(engine.options, device="cpu", precision="float32")
+    return TorchEngine(models.store, models.configured, options, models.registry.get)
+
+
+def _celery_queue(app: Flask, *, clips: bool = False) -> Queue:
+    from apps.jobs import celery  # only who uses it pays for it
+
+    broker = str(app.config["CELERY_BROKER_URL"] or "")
+    kinds = {*celery.BROKERS, "memory"} if app.testing else celery.BROKERS
+    if broker.partition("://")[0] not in kinds:
+        raise ConfigError(
+            "SIGHTBOX_QUEUE=celery needs SIGHTBOX_CELERY_BROKER_URL, for example "
+            "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
+        )
+    made = celery.make_celery(broker, seconds_of(app, "SWEEP_SECONDS"))
+    return celery.CeleryQueue(made, celery.CLIP if clips else celery.DETECT)
+
+
+def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:
+    """Calls ``beat`` in the rhythm in which other processes expect to hear of this one."""
+    every = workers.lost_after.total_seconds() / BEATS
+    return Heartbeat(beat, workers.leave, app.app_context, every)
+
+
+def seconds_of(app: Flask, key: str) -> float:
+    """The setting ``key``. Raises ConfigError if it is less than a second."""
+    seconds: float = app.config[key]
+    if seconds < 1:
+        raise ConfigError(f"SIGHTBOX_{key} is {seconds!r}; set it to 1 or more.")
+    return seconds
+
+
+def days_of(app: Flask, key: str) -> int:
+    """The setting ``key``. Raises ConfigError unless it is a whole number from 1."""
+    days = app.config[key]
+    if not isinstance(days, int) or days < 1:
+        raise ConfigError(f"SIGHTBOX_{key} is {days!r}; set it to a whole number, at least 1.")
+    return days
+
+
+def _unknown(key: str, app: Flask, *known: str) -> ConfigError:
+    words = ", ".join(known)
+    return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {words}.")
