@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from apps.extensions import db
+from apps.services.keeping import Keeper
 from apps.services.uploads import UploadService
 
 PATIENCE = 20  # seconds for something that comes at once unless it is broken
@@ -74,7 +75,7 @@ def test_an_upload_takes_the_write_lock_only_to_write(
 
         return looking
 
-    for name in ("_refuse_duplicate", "_refuse_over_quota"):
-        monkeypatch.setattr(UploadService, name, looks(getattr(UploadService, name)))
+    for kind, name in ((UploadService, "_refuse_duplicate"), (Keeper, "require_room")):
+        monkeypatch.setattr(kind, name, looks(getattr(kind, name)))
     upload(client_of())
     assert free == ["free", "free", "locked"]  # the quota once more, in the end
