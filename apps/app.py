@@ -5,7 +5,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from apps import cli, config, container, errorpages, i18n, logs, ops, web
+from apps import assets, cli, config, container, errorpages, i18n, logs, ops, web
 from apps.api import blueprints as api
 from apps.auth import security
 from apps.extensions import bootstrap, csrf, db, limiter, mail, migrate
@@ -23,7 +23,7 @@ def create_app(config_key: str = "local", **overrides: Any) -> Flask:
         ConfigError: a setting is missing or wrong; the text says which.
     """
     instance = config.instance_path(config_key, overrides)
-    app = Flask("apps", instance_path=instance)
+    app = Flask("apps", instance_path=instance, static_folder=None)  # see apps/assets.py
     app.url_map.converters["int"] = web.RowIdConverter
     config.load(app, config_key, overrides)
     logs.init_app(app)
@@ -34,6 +34,7 @@ def create_app(config_key: str = "local", **overrides: Any) -> Flask:
     security.init_app(app)
     errorpages.init_app(app)
     web.init_app(app)
+    assets.init_app(app)
     api.init_app(app)
     ops.init_app(app)
     cli.init_app(app)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import flask_migrate
-from flask import Flask, Response, abort, current_app, request, session, url_for
+from flask import Flask, Response, abort, current_app, request, session
 from flask_login import current_user
 from flask_sqlalchemy.pagination import Pagination
 from sqlalchemy import Select, func, inspect, select
@@ -50,7 +50,6 @@ def init_app(app: Flask) -> None:
     app.add_template_filter(color_index)
     app.add_template_filter(color_of)
     app.add_template_filter(text_on)
-    app.add_template_global(static_url)
     app.add_template_global(address_with)
     app.add_template_global(ACCEPTED, "ACCEPTED_FORMATS")  # type: ignore[arg-type]
 
@@ -131,7 +130,7 @@ def _security_headers(response: Response) -> Response:
     headers.setdefault("Permissions-Policy", NO_SENSORS)
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", f"max-age={YEAR}")
-    if request.endpoint and not request.endpoint.endswith("static"):
+    if request.endpoint and request.endpoint != "assets":
         headers.setdefault("Cache-Control", "private, no-store")
     return response
 
@@ -255,11 +254,6 @@ def address_with(**changes: object) -> str:
     kept = {name: value for name, value in request.args.items() if name not in changes}
     given = {name: str(value) for name, value in changes.items() if value is not None}
     return f"{request.path}?{urlencode(kept | given)}"
-
-
-def static_url(filename: str) -> str:
-    """Address of one of our own static files; browsers ask whether it changed (ETag)."""
-    return url_for("static", filename=filename)
 
 
 def wants_json() -> bool:

@@ -138,7 +138,7 @@ def no_sideways_scrolling(page) -> bool:
 def requests_of(page) -> list[str]:
     """What the page asks of the server from now on; its icon may come late and does not count."""
     urls: list[str] = []
-    page.on("request", lambda request: "/static/" in request.url or urls.append(request.url))
+    page.on("request", lambda request: "/assets/" in request.url or urls.append(request.url))
     return urls
 
 
