@@ -17,12 +17,13 @@ import { Saver } from "./saving.js";
 import { Viewport } from "./viewport.js";
 import { showThreshold } from "../boxes.js";
 
+const ROWS_EVERY = 150; // milliseconds
 const LAST_LABEL = "sightbox:last-label";
 const SIGNS = { saved: "bi-cloud-check", saving: "bi-arrow-repeat", offline: "bi-cloud-slash", refused: "bi-exclamation-triangle", login: "bi-exclamation-triangle", conflict: "bi-exclamation-triangle" };
 
 export class PicturePage {
   constructor(root, texts) {
-    Object.assign(this, { root, texts, ended: new AbortController() });
+    Object.assign(this, { root, texts, ended: new AbortController(), listAt: 0, listTimer: 0 });
     const { signal } = this.ended;
     const read = (name) => JSON.parse(root.querySelector(`[data-${name}]`).textContent);
     const server = read("state");
@@ -59,6 +60,7 @@ export class PicturePage {
 
   end() {
     this.ended.abort();
+    clearTimeout(this.listTimer);
     this.channel?.close();
   }
 
@@ -140,7 +142,7 @@ export class PicturePage {
     this.boxes.render(items);
     this.list.render(items);
     this.filter.update(items);
-    this._filtered();
+    this._filtered(true);
     this.details.show(this.editor.chosen);
     const { reviewed } = this.editor.layer;
     this.part("reviewed").setAttribute("aria-pressed", String(reviewed));
@@ -149,15 +151,29 @@ export class PicturePage {
     this.part("rejected-count").textContent = items.filter((item) => item.kind === "rejected").length;
   }
 
-  _filtered() {
+  _filtered(changed = false) {
     this.shown = this.filter.apply(this.editor.items);
     this.boxes.show(this.shown);
-    this.list.show(this.shown);
+    this._showList(changed);
     this.part("none-shown").classList.toggle("d-none", this.shown.size > 0 || this.editor.items.length === 0);
     showThreshold(this.root, this.filter.threshold);
     const { chosen } = this.editor;
     if (chosen && !this.shown.has(chosen.key)) this.editor.choose(null);
     else this._drawScreen();
+  }
+
+  // While a slider moves the rows follow a few times a second: laying them out costs more than the
+  // boxes, which follow in every frame.
+  _showList(now) {
+    const wait = now ? 0 : this.listAt + ROWS_EVERY - performance.now();
+    if (wait > 0) {
+      this.listTimer ||= setTimeout(() => this._showList(true), wait);
+      return;
+    }
+    clearTimeout(this.listTimer);
+    this.listTimer = 0;
+    this.listAt = performance.now();
+    this.list.show(this.shown);
   }
 
   // What has one size on the screen whatever the zoom: labels and handles.

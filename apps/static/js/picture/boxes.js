@@ -22,7 +22,7 @@ function setCorners(rect, [x1, y1, x2, y2]) {
 }
 
 // A light edge below the line; a path, because a box has one rectangle.
-const setHalo = (path, [x1, y1, x2, y2]) => path.setAttribute("d", `M${x1} ${y1}H${x2}V${y2}H${x1}Z`);
+const setHalo = (path, [x1, y1, x2, y2]) => path?.setAttribute("d", `M${x1} ${y1}H${x2}V${y2}H${x1}Z`);
 
 export class Boxes {
   constructor(stage) {
@@ -66,9 +66,9 @@ export class Boxes {
     let shape = this.shapes.get(item.key);
     if (shape?.item === item) return;
     if (!shape) {
-      shape = { g: make("g", ""), rect: make("rect", "outline"), halo: make("path", "halo"), mask: null, shown: true };
+      shape = { g: make("g", ""), rect: make("rect", "outline"), halo: null, mask: null, shown: true };
       shape.g.dataset.box = item.key;
-      shape.g.append(shape.halo, shape.rect);
+      shape.g.append(shape.rect);
       this.shapes.set(item.key, shape);
     }
     shape.item = item;
@@ -85,7 +85,14 @@ export class Boxes {
     this._class(shape);
   }
 
-  _class({ g, item, shown }) {
+  // Only what people touched has a halo: hundreds of boxes that nobody did are quicker without.
+  _class(shape) {
+    const { g, item, shown } = shape;
+    if (!shape.halo && (item.kind !== "model" || this.chosen === item.key)) {
+      shape.halo = make("path", "halo");
+      shape.rect.before(shape.halo);
+      setHalo(shape.halo, item.box);
+    }
     const states = [this.lit === item.key && " is-lit", this.chosen === item.key && " is-chosen", !shown && " d-none"];
     g.setAttribute("class", `box is-${item.kind} ${colorClass(item.label)}${states.filter(Boolean).join("")}`);
   }

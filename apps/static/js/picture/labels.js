@@ -81,7 +81,10 @@ export class Labels {
       this._show((this.pool[used] ??= this._make()), entry, place);
       used += 1;
     });
-    for (let index = used; index < this.pool.length; index += 1) this.pool[index].element.hidden = true;
+    for (let index = used; index < this.pool.length; index += 1) {
+      const { element } = this.pool[index];
+      if (!element.hidden) element.hidden = true;
+    }
   }
 
   // The label of one more box, wherever it has its place or over the others; null: of none. The
@@ -95,8 +98,9 @@ export class Labels {
 
   _show(label, entry, place) {
     const { element, icon, text } = label;
-    element.hidden = false;
-    element.style.transform = `translate(${Math.round(place[0])}px, ${Math.round(place[1])}px)`;
+    if (element.hidden) element.hidden = false;
+    const at = `translate(${Math.round(place[0])}px, ${Math.round(place[1])}px)`;
+    if (label.at !== at) element.style.transform = label.at = at;
     const look = `${entry.color} ${entry.icon ?? ""} ${entry.forced}`;
     if (label.look !== look) {
       label.look = look;
