@@ -139,6 +139,16 @@ class ImportService:
         """How many pictures of an import are in the gallery still."""
         return self.session.scalar(select(func.count()).where(_came_with(import_id))) or 0
 
+    def refusal(self, row: Import) -> AppError | None:
+        """Why there is no room for what a checked archive would bring; None: there is."""
+        if row.status is not ImportStatus.READY or row.report is None:
+            return None
+        try:
+            self.keeper.require_room(row.owner_id, int(row.report["bytes"]))
+        except AppError as error:
+            return error
+        return None
+
     # -- choose ----------------------------------------------------------------------------
 
     def confirm(self, owner_id: int, import_id: int, choices: Choices) -> Import:
