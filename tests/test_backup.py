@@ -268,8 +268,10 @@ def test_a_backup_of_an_older_version_is_brought_up_to_date(tmp_path, migrated):
                 " role, threshold, created_at) VALUES (7, 'a', 'a', 'a@b.c', 'x', true, 'k',"
                 " 'user', 0.5, '2026-01-01 00:00:00.000000')"
             ))  # fmt: skip
-            connection.execute(sa.text("INSERT INTO tags (id, name, folded, created_at) VALUES"
-                                       " (3, 'dog', 'dog', '2026-01-01 00:00:00.000000')"))  # fmt: skip
+            connection.execute(sa.text(
+                "INSERT INTO tags (id, name, folded, created_at) VALUES"
+                " (3, 'dog', 'dog', '2026-01-01 00:00:00.000000')"
+            ))  # fmt: skip
     path = tmp_path / "old.zip"
     answer = run(old, "backup", path)
     assert answer.exit_code == 0, answer.output
@@ -297,8 +299,9 @@ def test_an_installation_moves_from_sqlite_to_postgresql_and_back(filled, file, 
     assert counts(server) == counts(filled)
     with server.app_context():
         image = db.session.scalars(select(Image)).first()
-        twin = Image(owner_id=image.owner_id, title="new", key="k" * 32, extension="jpg",
-                     media_type="image/jpeg", sha256="0" * 64, bytes=1, width=1, height=1)  # fmt: skip
+        names = {"title": "new", "key": "k" * 32, "extension": "jpg", "media_type": "image/jpeg"}
+        size = {"bytes": 1, "width": 1, "height": 1}
+        twin = Image(owner_id=image.owner_id, sha256="0" * 64, **names, **size)
         db.session.add(twin)
         db.session.commit()  # it gets a number of its own
         db.session.delete(twin)
