@@ -68,15 +68,15 @@ def gallery(app) -> dict[str, list[tuple[str, list[float]]]]:
         images = db.session.scalars(select(Image).order_by(Image.id)).all()
         return {
             image.title: [
-                (said.label, [said.x1, said.y1, said.x2, said.y2])
-                for said in db.session.scalars(
-                    select(Annotation)
-                    .where(Annotation.image_id == image.id)
-                    .order_by(Annotation.id)
-                )
+                (said.label, [said.x1, said.y1, said.x2, said.y2]) for said in said_of(image)
             ]
             for image in images
         }
+
+
+def said_of(image: Image):
+    query = select(Annotation).where(Annotation.image_id == image.id)
+    return db.session.scalars(query.order_by(Annotation.id))
 
 
 def nothing_left(app) -> bool:
@@ -177,10 +177,8 @@ def test_pictures_that_are_here_are_counted_and_left_as_they_are(app, ann, uploa
     files = coco()
     upload(ann, files["images/a.jpg"], "mine.jpg")
     import_id = begun(ann, files)
-    assert (row_of(app, import_id).report["pictures"], row_of(app, import_id).report["here"]) == (
-        2,
-        1,
-    )
+    report = row_of(app, import_id).report
+    assert (report["pictures"], report["here"]) == (2, 1)
     confirmed(ann, import_id)
     assert sorted(gallery(app)) == ["b.jpg", "c.jpg", "mine.jpg"]
     again = begun(ann, files)
