@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import zipfile
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from apps.models import (
     TrashedImage,
     User,
     Verdict,
+    utcnow,
 )
 from apps.services import imports as limits
 from apps.services.import_rows import RowWriter
@@ -308,11 +310,14 @@ def test_an_account_that_is_deleted_meanwhile_leaves_no_file(
     work(app, import_id)
     confirmed(ann, import_id)
     make_user("root", role="admin")
+    ann_id = make_user("ann")
+    gone: list[str] = []
 
     def leaves(self, key: str, data: bytes) -> None:
         real(self, key, data)
-        if "thumbnail" in key and db.session.scalar(select(User.id).where(User.username == "ann")):
-            services(app).accounts.delete([make_user("ann")])
+        if "thumbnail" in key and not gone:
+            gone.append(key)
+            services(app).accounts.delete([ann_id])
 
     real = LocalStorage.put
     monkeypatch.setattr(LocalStorage, "put", leaves)
@@ -339,10 +344,7 @@ def test_the_quota_is_told_before_and_kept_in_the_end(app, ann, make_user, idle)
 def test_an_archive_that_nobody_confirms_goes_after_two_days(app, ann):
     import_id = begun(ann, coco())
     with app.app_context():
-        old = func.datetime("now", "-3 days")
-        if db.engine.dialect.name != "sqlite":
-            old = func.now() - func.make_interval(0, 0, 0, 3)
-        db.session.execute(update(Import).values(queued_at=old))
+        db.session.execute(update(Import).values(queued_at=utcnow() - timedelta(days=3)))
         db.session.commit()
         services(app).import_jobs.recover()
     assert row_of(app, import_id).status is ImportStatus.CANCELLED
@@ -496,6 +498,7 @@ def test_a_locked_archive_says_so(app, ann):
         place += 4
     import_id = begun(ann, bytes(data))
     assert row_of(app, import_id).status is ImportStatus.FAILED
+    assert "locked with a password" in ann.get(f"/imports/{import_id}").text
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ class BackupService:
         self, archive: zipfile.ZipFile, wanted: _Wanted, report: Report, progress: Progress
     ) -> set[tuple[str, int]]:
         """Copy the files; rows that were deleted since the snapshot, with files that went."""
-        lines, gone = [], set()
+        entries: list[tuple[tuple[str, int], dict[str, Any]]] = []
+        gone: set[tuple[str, int]] = set()
         for number, (key, said) in enumerate(wanted.keys.items(), 1):
             owner = wanted.owners[key]
             if owner in gone:
@@ -142,11 +143,13 @@ class BackupService:
                 continue
             if said is not None and said != digest:
                 report.damaged.append(key)
-            lines.append(json.dumps({"key": key, "size": size, "sha256": digest}))
-            report.blobs += 1
-            report.bytes += size
+            entries.append((owner, {"key": key, "size": size, "sha256": digest}))
             progress("files", number, len(wanted.keys))
-        archive.writestr(BLOBS, "\n".join(lines), zipfile.ZIP_DEFLATED)
+        kept = [entry for owner, entry in entries if owner not in gone]
+        report.blobs = len(kept)
+        report.bytes = sum(entry["size"] for entry in kept)
+        lines = "\n".join(json.dumps(entry) for entry in kept)
+        archive.writestr(BLOBS, lines, zipfile.ZIP_DEFLATED)
         return gone
 
     def _copy(self, archive: zipfile.ZipFile, key: str) -> tuple[int, str]:

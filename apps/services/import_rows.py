@@ -35,6 +35,7 @@ class Coming:
     image: Image
     boxes: list[tuple[str, Corners]]  # as they shall be
     tags: dict[str, TagSource] = field(default_factory=dict)
+    keys: tuple[str, ...] = field(init=False)  # of its files
 
     def __post_init__(self) -> None:
         self.keys = self.image.storage_keys  # no query asks for them after a rollback

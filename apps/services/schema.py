@@ -128,7 +128,11 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[
         }
         for row in rows
     ]
-    if values:
+    if not values:
+        return
+    if connection.dialect.name == "postgresql":  # its triggers count once for each statement
+        connection.execute(sa.insert(table).values(values))
+    else:
         connection.execute(sa.insert(table), values)
 
 

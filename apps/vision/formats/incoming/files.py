@@ -76,10 +76,11 @@ class Shelf:
         try:
             return self.files.read(name, self.most)
         except AppError as error:
+            message, params = error.message, error.params
             if error.code == "too_large":
-                self.problems.add(name, TOO_LONG, limit=round(self.most / 2**20, 1))
-            else:
-                self.problems.add(name, error.message, **error.params)
+                message, params = TOO_LONG, {"limit": round(self.most / 2**20, 1)}
+            self.problems.add(name, message, **params)
+            self.problems.reasons.append((message, params))
             return None
 
     def json(self, name: str) -> Any:
@@ -90,9 +91,11 @@ class Shelf:
         try:
             return json.loads(text)
         except RecursionError:
-            self.problems.add(name, NOT_JSON, reason="nested too deeply")
+            reason = "nested too deeply"
         except ValueError as error:
-            self.problems.add(name, NOT_JSON, reason=str(error))
+            reason = str(error)
+        self.problems.add(name, NOT_JSON, reason=reason)
+        self.problems.reasons.append((NOT_JSON, {"reason": reason}))
         return None
 
     def find(self, said: str, beside: str = "", *, loose: bool = False) -> str | None:

@@ -37,6 +37,7 @@ class Problems:
     listed: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)  # by message
     losses: int = 0  # files and boxes that are left out
+    reasons: list[tuple[str, dict[str, object]]] = field(default_factory=list)  # of label files
 
     def add(self, file: str, message: str, *, loss: bool = True, **params: object) -> None:
         """Note one problem.

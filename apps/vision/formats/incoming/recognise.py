@@ -22,6 +22,9 @@ def read(shelf: Shelf) -> Found:
         )
     found = _from_json(shelf) or _from_others(shelf)
     if found is None:
+        if shelf.problems.reasons:  # locked, too large, damaged: that is why
+            message, params = shelf.problems.reasons[0]
+            raise InvalidInput(message, **params)
         raise InvalidInput(
             N_(
                 "There are no labels in this archive that Sightbox can read: COCO or Label Studio "
