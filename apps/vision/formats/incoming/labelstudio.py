@@ -19,11 +19,8 @@ BOXES = ("rectanglelabels", "rectangle")
 
 def fits(content: Any) -> bool:
     """Whether the content of a JSON file is a list of tasks."""
-    return (
-        isinstance(content, list)
-        and bool(content)
-        and all(isinstance(task, dict) for task in content[:20])
-        and any("data" in task or "image" in task for task in content[:20])
+    return isinstance(content, list) and any(
+        isinstance(task, dict) and ("data" in task or "image" in task) for task in content[:20]
     )
 
 
