@@ -84,7 +84,7 @@ class Unpacker:
 
     files: int  # that may still come out
     bytes: int
-    directory_bytes: int = DIRECTORY_BYTES
+    directory_bytes: int | None = None  # None: DIRECTORY_BYTES
 
     def members(self, stream: BinaryIO) -> Iterator[Member]:
         """The files of an archive, without hidden ones and what systems leave behind.
@@ -106,7 +106,7 @@ class Unpacker:
         Raises:
             InvalidImage: as ``members``.
         """
-        guarded = _Guarded(stream, self.directory_bytes)
+        guarded = _Guarded(stream, self.directory_bytes or DIRECTORY_BYTES)
         try:
             archive = zipfile.ZipFile(guarded)
         except Exception as error:  # struct.error, UnicodeDecodeError, ... of a hostile directory

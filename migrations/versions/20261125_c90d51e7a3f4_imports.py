@@ -30,7 +30,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("cancelled", sa.Boolean(), nullable=False),
-        sa.Column("progress", sa.Float(), nullable=False),
+        sa.Column("progress", sa.Double(), nullable=False),
         sa.Column("error", sa.String(length=500), nullable=True),
         sa.Column("error_params", sa.JSON(), nullable=True),
         sa.Column("report", sa.JSON(), nullable=True),
