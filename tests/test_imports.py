@@ -158,7 +158,11 @@ def test_classes_are_renamed_merged_and_dropped(app, ann):
     import_id = begun(ann, coco())
     names = [each["name"] for each in row_of(app, import_id).report["classes"]]
     dog, cat = names.index("dog"), names.index("cat")
-    fields = {"keep": [str(dog), str(cat)], f"becomes-{dog}": "pet", f"becomes-{cat}": "pet"}
+    fields: dict[str, Any] = {
+        "keep": [str(dog), str(cat)],
+        f"becomes-{dog}": "pet",
+        f"becomes-{cat}": "pet",
+    }
     confirmed(ann, import_id, **fields)
     assert [label for label, _ in gallery(app)["a.jpg"]] == ["pet", "pet"]
     second = begun(ann, coco())
@@ -168,7 +172,8 @@ def test_classes_are_renamed_merged_and_dropped(app, ann):
 
 def test_a_label_that_cannot_be_is_refused_and_the_form_keeps_what_was_typed(app, ann):
     import_id = begun(ann, coco())
-    answer = confirmed(ann, import_id, **{"becomes-0": " ", "becomes-1": "kept"})
+    typed: dict[str, Any] = {"becomes-0": " ", "becomes-1": "kept"}
+    answer = confirmed(ann, import_id, **typed)
     assert answer.status_code == 422
     assert "cannot be called" in answer.text
     assert 'value="kept"' in answer.text

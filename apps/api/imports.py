@@ -1,7 +1,7 @@
 """Imports: labelled pictures in one ZIP file, looked at before anything comes."""
 
 import time
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from apps.api import import_schemas, schemas
 from apps.api.access import caller, needs
@@ -29,7 +29,7 @@ def create(form: dict[str, Any]) -> dict[str, Any]:
     Nothing comes yet: ask for the import until it is `ready`, look at its preview, and confirm it.
     """
     [file] = only_files([form["archive"]])
-    row = services().imports.create(caller().user_id, file.filename, file.stream)
+    row = services().imports.create(caller().user_id, file.filename, cast(BinaryIO, file.stream))
     return _json(row)
 
 

@@ -331,7 +331,7 @@ class ImportJobs:
             decoded = decode(data, self.limits.picture_pixels, DISPLAY_SIDE)
             display, thumbnail = derivatives(decoded.picture)
         except InvalidImage as error:
-            problems.add(planned.file, error.message, **error.params)
+            problems.note(planned.file, error)
             self._save(claim, progress)
             return
         one = new_picture(claim.owner_id, planned, decoded, uuid.uuid4().hex, claim.choices)

@@ -140,7 +140,7 @@ def _looked_at(
             size, turned = upright_size(data), orientation(data)
             refuse_too_many_pixels(size, limits.picture_pixels)
         except AppError as error:
-            problems.add(name, error.message, **error.params)
+            problems.note(name, error)
         else:
             digest = hashlib.sha256(data).hexdigest()
             if digest in seen:
@@ -190,7 +190,10 @@ class _Placed:
         if sideways(self.turned) and said == (height, width):  # they knew nothing of EXIF
             return self._stand_up
         across, down = width / said_width, height / said_height
-        sizes = {"said": f"{said_width} × {said_height}", "size": f"{width} × {height}"}
+        sizes: dict[str, Any] = {
+            "said": f"{said_width} × {said_height}",
+            "size": f"{width} × {height}",
+        }
         if abs(across / down - 1) > SAME_ASPECT:
             self._note(OTHER_SIZE, **sizes)
             return None
@@ -220,5 +223,5 @@ class _Placed:
             self._note(CUT, loss=False, label=box.label)
         return cut
 
-    def _note(self, message: str, *, loss: bool = True, **params: object) -> None:
+    def _note(self, message: str, *, loss: bool = True, **params: Any) -> None:
         self.problems.add(self.picture.file, message, loss=loss, **params)

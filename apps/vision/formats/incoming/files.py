@@ -76,7 +76,7 @@ class Shelf:
         try:
             return self.files.read(name, self.most)
         except AppError as error:
-            message, params = error.message, error.params
+            message, params = error.message, dict[str, Any](error.params)
             if error.code == "too_large":
                 message, params = TOO_LONG, {"limit": round(self.most / 2**20, 1)}
             self.problems.add(name, message, **params)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.errors import N_, InvalidInput
+from apps.errors import N_, AppError, InvalidInput
 from apps.vision.formats.dataset import Corners
 
 LISTED = 40  # problems of one kind that are listed with the names of their files
@@ -37,9 +37,9 @@ class Problems:
     listed: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)  # by message
     losses: int = 0  # files and boxes that are left out
-    reasons: list[tuple[str, dict[str, object]]] = field(default_factory=list)  # of label files
+    reasons: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # of label files
 
-    def add(self, file: str, message: str, *, loss: bool = True, **params: object) -> None:
+    def add(self, file: str, message: str, *, loss: bool = True, **params: Any) -> None:
         """Note one problem.
 
         Args:
@@ -60,6 +60,11 @@ class Problems:
                     "loss": loss,
                 }
             )
+
+    def note(self, file: str, error: AppError) -> None:
+        """Note that ``file`` is left out because of ``error``."""
+        params: dict[str, Any] = error.params
+        self.add(file, error.message, **params)
 
     def as_json(self) -> list[dict[str, Any]]:
         """The listed ones; the last of a kind says how many more there are."""

@@ -44,10 +44,10 @@ def read(shelf: Shelf, found: Found) -> None:
     for file in shelf.pictures:
         picture = found.picture(file)
         picture.parts = True
-        label = next((name for name in _candidates(file) if name in names), None)
-        if label is not None:
-            used.add(label)
-            _read_one(shelf, label, classes, file, found)
+        beside = next((name for name in _candidates(file) if name in names), None)
+        if beside is not None:
+            used.add(beside)
+            _read_one(shelf, beside, classes, file, found)
     if classes is None and used:
         shelf.problems.add("", NO_NAMES, loss=False)
     for name in shelf.named(".txt"):
