@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from apps.errors import N_, InvalidInput
 from apps.vision.formats.dataset import Corners
 
+T = TypeVar("T")
 FORMAT = "sightbox"
 VERSION = 1
 MANIFEST = "sightbox.json"
@@ -270,7 +271,7 @@ class _Row:
             raise _wrong(self.place, f"“{key}” is not {what}")
         return value
 
-    def maybe[T](self, key: str, read: Callable[[str], T]) -> T | None:
+    def maybe(self, key: str, read: Callable[[str], T]) -> T | None:
         return None if self._content.get(key) is None else read(key)
 
     def text(self, key: str) -> str:
