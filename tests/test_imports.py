@@ -1,15 +1,19 @@
 """Imports: what people see before, that all comes or nothing, and the way back."""
 
+import hashlib
 import io
 import json
 import stat
+import uuid
 import zipfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image as Picture
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import undefer
 
 from apps.api.rest import PREFIX
 from apps.container import services
@@ -17,11 +21,13 @@ from apps.extensions import db
 from apps.jobs import TryLater
 from apps.models import (
     Annotation,
+    Detection,
     Image,
     ImageTag,
     Import,
     ImportedPicture,
     ImportStatus,
+    Result,
     Tag,
     TrashedImage,
     User,
@@ -30,7 +36,18 @@ from apps.models import (
 )
 from apps.services import imports as limits
 from apps.services.import_rows import RowWriter
+from apps.services.native import (
+    PICTURES,
+    NativeAnnotation,
+    NativeBox,
+    NativeFound,
+    NativePicture,
+    NativeResult,
+    NativeTag,
+    read_pictures,
+)
 from apps.storage.local import LocalStorage
+from apps.vision import masks
 from tests.conftest import picture_bytes, stored_files
 from tests.labelled import BOXES, FORMATS, coco, coco_content, packed, pictures
 
@@ -191,6 +208,127 @@ def test_pictures_that_are_here_are_counted_and_left_as_they_are(app, ann, uploa
     again = begun(ann, files)
     assert row_of(app, again).report["pictures"] == 0
     assert confirmed(ann, again).status_code == 422
+
+
+# -- what Sightbox exported ----------------------------------------------------------------
+
+
+def native(app, **manifest: Any) -> dict[str, bytes | str]:
+    """An archive of one picture about which everything is known."""
+    data = picture_bytes((64, 48))
+    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    ref, other = str(uuid.uuid4()), str(uuid.uuid4())
+    box, place = (1.0, 2.0, 30.0, 40.0), (5.5, 6.25, 20.0, 30.0)
+    mask = masks.encode(np.ones((48, 64), bool))
+    digest = hashlib.sha256(data).hexdigest()
+    picture = NativePicture(
+        "고양이.jpg", "jpg", "image/jpeg", digest, len(data), 64, 48, "done", None, "two.model",
+        None, 12, 0.25, when, when, when, f"files/{digest}.jpg",
+        (
+            NativeResult("one.model", when, None),
+            NativeResult("two.model", when, 12, (
+                NativeBox("dog", 0.875, box, mask, ref), NativeBox("cat", 0.125, place),
+            )),
+        ),
+        (
+            NativeAnnotation(ref, "changed", "wolf", place,
+                             NativeFound("two.model", "dog", 0.875, box), when, when),
+            NativeAnnotation(other, "drawn", "zebra", place, None, when, when),
+        ),
+        (NativeTag("mine", "person"), NativeTag("dog", "removed"), NativeTag("wolf", "model")),
+    )  # fmt: skip
+    said = {"format": "sightbox", "version": 1, "created_at": when.isoformat(), "pictures": 1,
+            "model_boxes": 2, "annotations": 2, "files": 1, "with_pictures": True,
+            "missing": []} | manifest  # fmt: skip
+    return {
+        PICTURES: picture.to_line(),
+        picture.file: data,
+        "sightbox.json": json.dumps(said),
+    }
+
+
+def test_a_native_archive_is_restored_exactly(app, ann):
+    files = native(app)
+    import_id = begun(ann, files)
+    row = row_of(app, import_id)
+    assert row.status is ImportStatus.READY, row.error
+    assert (row.report["kind"], row.report["pictures"], row.report["boxes"]) == ("native", 1, 4)
+    assert "restored as they were" in ann.get(f"/imports/{import_id}").text
+    confirmed(ann, import_id, tags="zoo")
+    assert row_of(app, import_id).status is ImportStatus.DONE
+    [wanted] = read_pictures(io.BytesIO(files[PICTURES]))
+    with app.app_context():
+        image = db.session.scalars(select(Image)).one()
+        names = ("title", "sha256", "model", "duration_ms", "uncertainty", "created_at",
+                 "detected_at", "reviewed_at", "bytes", "width", "height")  # fmt: skip
+        assert {n: getattr(image, n) for n in names} == {n: getattr(wanted, n) for n in names}
+        words = {word.ref: word for word in db.session.scalars(select(Annotation))}
+        changed = words[wanted.annotations[0].ref]
+        assert (changed.label, changed.found_label, changed.found_score) == ("wolf", "dog", 0.875)
+        assert (changed.x1, changed.found_x1, changed.created_at) == (5.5, 1.0, wanted.created_at)
+        query = select(Detection).options(undefer(Detection.mask)).order_by(Detection.id)
+        dog, cat = db.session.scalars(query)
+        assert (dog.score, dog.model, dog.annotation_id) == (0.875, "two.model", changed.id)
+        assert (dog.mask, cat.annotation_id) == (wanted.results[1].boxes[0].mask, None)
+        assert set(db.session.scalars(select(Result.model))) == {"one.model", "two.model"}
+        links = db.session.execute(select(Tag.name, ImageTag.source).join(ImageTag.tag))
+        assert dict(links.all()) == {"mine": "person", "dog": "removed", "wolf": "model",
+                                     "zoo": "person"}  # fmt: skip
+        image_id = image.id
+    for address in ("", "/result", "/boxes.json", "/state.json"):
+        assert ann.get(f"/images/{image_id}{address}").status_code == 200
+
+
+def test_a_native_archive_takes_no_other_names_and_no_detection(app, program):
+    form = {"archive": (io.BytesIO(packed(native(app))), "set.zip")}
+    address = f"/imports/{program('POST', '/imports', data=form).json['id']}"
+    for choices in ({"reviewed": True}, {"detect": True}, {"classes": {"dog": "cat"}}):
+        assert program("POST", f"{address}/confirm", json=choices).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 2}, "has version 2"),
+        ({"pictures": 5}, "should hold 5 pictures"),
+        ({"format": "other"}, "is not “sightbox”"),
+    ],
+)
+def test_a_native_archive_that_is_not_whole_or_newer_is_refused(app, ann, change, reason):
+    import_id = begun(ann, native(app, **change))
+    assert row_of(app, import_id).status is ImportStatus.FAILED
+    assert reason in ann.get(f"/imports/{import_id}").text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"width":64', '"width":63', "pixels"),
+        ('"box":[1.0,2.0,30.0,40.0]', '"box":[1.0,2.0,3000.0,40.0]', "a box of a model"),
+        ('"mask":"', '"mask":"~', "a box of a model"),
+        ('"mask":"', '"mask":"oooooooooooo', "a box of a model"),
+        ('"name":"mine"', '"name":"mi\\u0007ne"', "a tag"),
+        ('"label":"zebra"', f'"label":"{"z" * 99}"', "an annotation"),
+        ('"created_at":"2026', '"created_at":"0001', "a time"),
+        ('"duration_ms":12', '"duration_ms":99999999999', "a duration"),
+        ('"model":"two.model","wanted', '"model":"three","wanted', "is not there"),
+        ('"file":"files/', '"file":"../', "without its file"),
+        ('"sha256":"', '"sha256":"0', "is not what the archive says"),
+    ],
+)
+def test_a_record_that_cannot_be_is_left_out_with_the_reason(app, ann, old, new, reason):
+    files = native(app)
+    line = files[PICTURES].decode()
+    assert old in line
+    files[PICTURES] = line.replace(old, new, 1)
+    import_id = begun(ann, files)
+    assert row_of(app, import_id).report["pictures"] == 0
+    assert any(reason in text for text in problems_of(app, import_id))
+
+
+def test_a_line_that_is_no_record_refuses_the_archive(app, ann):
+    import_id = begun(ann, native(app) | {PICTURES: "{}"})
+    assert row_of(app, import_id).status is ImportStatus.FAILED
 
 
 # -- back again ----------------------------------------------------------------------------

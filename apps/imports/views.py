@@ -13,7 +13,8 @@ from apps.errors import AppError
 from apps.i18n import error_text
 from apps.imports.texts import failure_text, kind_text, problem_text, status_json, status_text
 from apps.models import Import
-from apps.services.imports import MAX_TAGS, NATIVE, Choices
+from apps.services.import_planned import NATIVE
+from apps.services.imports import MAX_TAGS, Choices
 from apps.web import row_ids, wants_json
 
 bp = Blueprint("imports", __name__, template_folder="templates")

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from apps.errors import N_, AppError, InvalidImage
 
@@ -54,16 +54,23 @@ class Member:
             with self._archive.open(self._info) as file:
                 data = file.read(size)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
-            raise InvalidImage(
-                "truncated",
-                N_("This file is damaged inside the archive. Pack the archive once more."),
-            ) from None
+            raise _damaged() from None
         if data[:4] in STARTS:
             raise InvalidImage(
                 "nested_archive",
                 N_("An archive inside an archive is not unpacked. Upload it by itself."),
             )
         return data
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """The file as a stream. Raises as ``read``, also while it is read."""
+        self._refuse_locked()
+        try:
+            with self._archive.open(self._info) as file:
+                yield file
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+            raise _damaged() from None
 
     def _refuse_locked(self) -> None:
         if self._info.flag_bits & ENCRYPTED:
@@ -179,6 +186,12 @@ class _Guarded:
         return InvalidImage(
             "too_many_files", N_("There are too many files in this archive. Split it.")
         )
+
+
+def _damaged() -> InvalidImage:
+    return InvalidImage(
+        "truncated", N_("This file is damaged inside the archive. Pack the archive once more.")
+    )
 
 
 def _broken() -> InvalidImage:

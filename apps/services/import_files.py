@@ -3,9 +3,9 @@
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from apps.errors import N_, InvalidImage
 from apps.services.archives import Member, Unpacker, is_archive, is_file, is_link, name_of
@@ -50,6 +50,10 @@ class ZipFiles:
         data = self._members[name].read(most + 1)
         require_small(len(data), most)
         return data
+
+    def opened(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A file as a stream; raises as Member.opened."""
+        return self._members[name].opened()
 
 
 @contextmanager

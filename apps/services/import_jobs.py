@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,6 +26,7 @@ from apps.jobs import Queue, TryLater
 from apps.models import (
     TURNS,
     Image,
+    ImageStatus,
     Import,
     ImportedPicture,
     ImportStatus,
@@ -34,10 +35,13 @@ from apps.models import (
 )
 from apps.services.detections import MAX_ATTEMPTS
 from apps.services.import_files import ImportLimits, ZipFiles, opened
-from apps.services.import_plan import Plan, Planned, make_plan
+from apps.services.import_native import records
+from apps.services.import_plan import Plan, make_plan
+from apps.services.import_planned import NATIVE, Planned
 from apps.services.import_rows import Coming, RowWriter, new_picture
 from apps.services.imports import Choices
 from apps.services.keeping import Keeper
+from apps.services.native import NativePicture
 from apps.services.reading import from_storage
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
@@ -310,7 +314,8 @@ class ImportJobs:
                     for number, planned in enumerate(plan.pictures):
                         share = LOOK + (1 - LOOK) * number / len(plan.pictures)
                         self._store(claim, files, planned, problems, share, coming)
-            waiting = self._write(claim, plan, coming)
+                    again = records(files) if plan.kind == NATIVE else ()
+                    waiting = self._write(claim, plan, coming, again)
         except _Stopped:  # nobody else may know of these files any more
             self.session.rollback()
             self.storage.delete(*(key for one in coming for key in one.keys))
@@ -350,7 +355,13 @@ class ImportJobs:
                 raise TryLater(f"the storage is away: {error}") from error
             raise  # full, perhaps: a try is counted
 
-    def _write(self, claim: ImportClaim, plan: Plan, coming: list[Coming]) -> list[int]:
+    def _write(
+        self,
+        claim: ImportClaim,
+        plan: Plan,
+        coming: list[Coming],
+        again: Iterable[NativePicture],
+    ) -> list[int]:
         """Everything becomes visible in one commit; ids of pictures that wait for detection."""
         owner = select(User.id).where(User.id == claim.owner_id).with_for_update()
         if self.session.scalar(owner) is None:
@@ -359,8 +370,8 @@ class ImportJobs:
         late = [one for one in coming if one.image.sha256 in there]  # uploaded meanwhile
         coming = [one for one in coming if one.image.sha256 not in there]
         self.keeper.require_room(claim.owner_id, sum(one.image.bytes for one in coming))
-        self.rows.write(claim.owner_id, coming)
-        boxes = sum(len(one.boxes) for one in coming)
+        self.rows.write(claim.owner_id, coming, again)
+        boxes = sum(len(one.boxes) + one.count for one in coming)
         report = plan.report() | {"here": plan.here + len(late)}
         ended = {"status": ImportStatus.DONE, "progress": 1.0, "finished_at": utcnow()}
         counts = {"pictures": len(coming), "boxes": boxes, "report": report, "claimed_by": None}
@@ -369,7 +380,7 @@ class ImportJobs:
             raise _Stopped
         if cancelled:
             raise _Cancelled
-        waiting = [one.image.id for one in coming if claim.choices.detect]
+        waiting = [one.image.id for one in coming if one.image.status is ImageStatus.QUEUED]
         keys = self._clear(claim.import_id)
         self.session.commit()
         self.storage.delete(*keys)

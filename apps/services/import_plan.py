@@ -11,6 +11,8 @@ from apps.errors import N_, AppError, InvalidInput
 from apps.models import MAX_TAG_LENGTH
 from apps.services.changes import MAX_SAID, clean_label
 from apps.services.import_files import ImportLimits, ZipFiles
+from apps.services.import_native import is_native, look_at_native
+from apps.services.import_planned import HERE, NATIVE, TWICE, Planned, Progress
 from apps.services.tags import has_controls, one_line
 from apps.vision.decode import orientation, refuse_too_many_pixels, safe_title, upright_size
 from apps.vision.formats.dataset import Corners
@@ -25,8 +27,6 @@ SAME_ASPECT = 0.01  # difference by which two sizes are still the same picture, 
 CLIPPED = 1.0  # pixels outside of the picture that nobody needs to be told of
 LEAST = 0.01  # pixels of a box that is left of one at the border
 
-TWICE = N_("The archive holds this picture twice, also as “%(name)s”. This one is left out.")
-HERE = N_("You have this picture already. It is left as it is.")
 NO_NUMBER = N_("A box of “%(label)s” has a corner that is no number (NaN). It is left out.")
 EMPTY = N_("A box of “%(label)s” has no area. It is left out.")
 OUTSIDE = N_("A box of “%(label)s” lies outside of the picture. It is left out.")
@@ -39,19 +39,7 @@ OTHER_SIZE = N_(
 )
 SCALED = N_("The labels are for %(said)s pixels, and the picture has %(size)s: boxes are scaled.")
 
-Progress = Callable[[float], None]  # hears how much is done, 0 to 1; may raise to end it
 Here = Callable[[Collection[str]], Collection[str]]  # checksums that the account has already
-
-
-@dataclass(slots=True)
-class Planned:
-    """A picture that would come."""
-
-    file: str  # its name in the archive
-    title: str
-    sha256: str
-    bytes: int
-    boxes: list[tuple[str, Corners]]  # label, and corners in pixels of the upright picture
 
 
 @dataclass
@@ -80,7 +68,7 @@ class Plan:
             "kind": self.kind,
             "pictures": len(self.pictures),
             "here": self.here,
-            "boxes": boxes.total(),
+            "boxes": boxes.total() + sum(picture.count for picture in self.pictures),
             "bytes": self.bytes,
             "classes": [
                 {
@@ -105,6 +93,9 @@ def make_plan(
     Raises:
         InvalidInput: it is in no known format, or holds too much.
     """
+    if is_native(files):
+        pictures = list(look_at_native(files, limits, problems, progress))
+        return _without_those_here(NATIVE, pictures, problems, here)
     found = read(Shelf(files, problems, limits.label_bytes))
     if len(found.classes) > MAX_CLASSES:
         raise InvalidInput(
@@ -113,12 +104,18 @@ def make_plan(
             limit=MAX_CLASSES,
         )
     pictures = list(_looked_at(files, limits, problems, found, progress))
+    plan = _without_those_here(found.kind, pictures, problems, here)
+    plan.labels = list(found.classes)
+    return plan
+
+
+def _without_those_here(kind: str, pictures: list[Planned], problems: Problems, here: Here) -> Plan:
     there = here([picture.sha256 for picture in pictures])
     for picture in pictures:
         if picture.sha256 in there:
             problems.add(picture.file, HERE, loss=False)
     new = [picture for picture in pictures if picture.sha256 not in there]
-    return Plan(found.kind, new, problems, len(pictures) - len(new), list(found.classes))
+    return Plan(kind, new, problems, len(pictures) - len(new))
 
 
 def suggestion(label: str) -> str:

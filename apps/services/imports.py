@@ -16,6 +16,7 @@ from apps.models import OPEN, Image, Import, ImportedPicture, ImportStatus, utcn
 from apps.services.archives import is_archive
 from apps.services.changes import clean_label
 from apps.services.import_files import ImportLimits
+from apps.services.import_planned import NATIVE
 from apps.services.keeping import Keeper, require_small
 from apps.services.tags import clean_name
 from apps.services.trash import MAX_AT_ONCE, TrashService
@@ -29,7 +30,6 @@ MAX_TAGS = 20  # that are put on all pictures of an import
 SHOWN = 100  # imports in a list
 NO_IMPORT = N_("There is no such import.")
 NOT_READY = N_("This import does not wait for your choice any more.")
-NATIVE = "native"  # the kind that is restored as it was
 NO_SYNC = {"synchronize_session": False}
 
 
