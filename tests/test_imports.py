@@ -759,3 +759,20 @@ def test_a_program_is_told_what_is_wrong(program):
     assert failed["status"] == "failed"
     assert "no labels" in failed["error"]
     assert program("POST", f"/imports/{failed['id']}/cancel").json["status"] == "failed"
+
+
+@pytest.mark.postgres
+def test_on_postgresql_imports_come_whole_and_go_whole_too(postgres, make_app):
+    app = make_app(SQLALCHEMY_DATABASE_URI=postgres)
+    with app.app_context():
+        user = User(username="ann", email="ann@example.com", password="x")
+        db.session.add(user)
+        db.session.commit()
+        owner, service = user.id, services(app).imports
+        for files, boxes in ((coco(), 3), (native(app), 4)):
+            row = service.create(owner, "set.zip", io.BytesIO(packed(files)))
+            assert row.status is ImportStatus.READY, row.error
+            row = service.confirm(owner, row.id, limits.Choices())
+            assert (row.status, row.boxes) == (ImportStatus.DONE, boxes)
+            assert service.undo(owner, row.id) == row.pictures
+    assert gallery(app) == {}
