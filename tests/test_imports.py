@@ -242,9 +242,15 @@ def native(app, **manifest: Any) -> dict[str, bytes | str]:
             "missing": []} | manifest  # fmt: skip
     return {
         PICTURES: picture.to_line(),
-        picture.file: data,
+        f"files/{digest}.jpg": data,
         "sightbox.json": json.dumps(said),
     }
+
+
+def picture_line(files: dict[str, bytes | str]) -> bytes:
+    line = files[PICTURES]
+    assert isinstance(line, bytes)
+    return line
 
 
 def test_a_native_archive_is_restored_exactly(app, ann):
@@ -256,7 +262,7 @@ def test_a_native_archive_is_restored_exactly(app, ann):
     assert "restored as they were" in ann.get(f"/imports/{import_id}").text
     confirmed(ann, import_id, tags="zoo")
     assert row_of(app, import_id).status is ImportStatus.DONE
-    [wanted] = read_pictures(io.BytesIO(files[PICTURES]))
+    [wanted] = read_pictures(io.BytesIO(picture_line(files)))
     with app.app_context():
         image = db.session.scalars(select(Image)).one()
         names = ("title", "sha256", "model", "duration_ms", "uncertainty", "created_at",
@@ -318,7 +324,7 @@ def test_a_native_archive_that_is_not_whole_or_newer_is_refused(app, ann, change
 )
 def test_a_record_that_cannot_be_is_left_out_with_the_reason(app, ann, old, new, reason):
     files = native(app)
-    line = files[PICTURES].decode()
+    line = picture_line(files).decode()
     assert old in line
     files[PICTURES] = line.replace(old, new, 1)
     import_id = begun(ann, files)
