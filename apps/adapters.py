@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
 from apps.extensions import writing
-from apps.jobs import Queue
+from apps.jobs import CLIP, DETECT, IMPORT, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.services.detections import DetectionService
+from apps.services.import_files import ImportLimits
+from apps.services.import_jobs import ImportJobs
 from apps.services.models import ModelService
 from apps.services.trash import TrashService
 from apps.services.video_detections import VideoDetections
@@ -143,7 +145,7 @@ def _write(run: Callable[[int], object], job_id: int) -> None:
 def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
     """Clips have a thread of their own: one frame at a time is in the engine beside pictures."""
     if not queue.works_here:
-        return _celery_queue(app, clips=True)
+        return _celery_queue(app, CLIP)
     if isinstance(queue, InlineQueue):
         return InlineQueue(lambda video_id: _write(clips.run, video_id))
     threads = ThreadQueue(
@@ -155,6 +157,33 @@ def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
         name="clips",
     )
     return threads
+
+
+def import_queue_of(app: Flask, queue: Queue, jobs: ImportJobs) -> Queue:
+    """Imports have a thread of their own: they read and write files, and need no engine."""
+    if not queue.works_here:
+        return _celery_queue(app, IMPORT)
+    if isinstance(queue, InlineQueue):
+        return InlineQueue(lambda import_id: _write(jobs.run, import_id))
+    return ThreadQueue(
+        run=jobs.run,
+        next_job=jobs.next_queued,
+        recover=jobs.recover,
+        context=app.app_context,
+        poll=app.config["QUEUE_POLL_SECONDS"],
+        name="imports",
+    )
+
+
+def import_limits_of(app: Flask) -> ImportLimits:
+    """Raises ConfigError if no archive could be of any size."""
+    keys = ("MAX_IMPORT_BYTES", "MAX_IMPORT_FILES", "MAX_IMPORT_UNPACKED_BYTES", "MAX_LABEL_BYTES")
+    for key in keys:
+        if not app.config[key] > 0:
+            raise ConfigError(f"SIGHTBOX_{key} must be more than 0.")
+    archive, files, unpacked, labels = (app.config[key] for key in keys)
+    pictures = app.config["MAX_FILE_BYTES"], app.config["MAX_IMAGE_PIXELS"]
+    return ImportLimits(archive, files, unpacked, labels, *pictures)
 
 
 def _run_clip(clips: VideoDetections, threads: ThreadQueue, video_id: int) -> None:
@@ -184,7 +213,7 @@ def live_engine_of(app: Flask, models: ModelService, engine: Engine, queue: Queu
     return TorchEngine(models.store, models.configured, options, models.registry.get)
 
 
-def _celery_queue(app: Flask, *, clips: bool = False) -> Queue:
+def _celery_queue(app: Flask, task: str = DETECT) -> Queue:
     from apps.jobs import celery  # only who uses it pays for it
 
     broker = str(app.config["CELERY_BROKER_URL"] or "")
@@ -195,7 +224,7 @@ def _celery_queue(app: Flask, *, clips: bool = False) -> Queue:
             "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
         )
     made = celery.make_celery(broker, seconds_of(app, "SWEEP_SECONDS"))
-    return celery.CeleryQueue(made, celery.CLIP if clips else celery.DETECT)
+    return celery.CeleryQueue(made, task)
 
 
 def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:

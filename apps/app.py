@@ -62,6 +62,7 @@ def _register_blueprints(app: Flask) -> None:
     from apps.classifier.views import bp as classifier
     from apps.crud.views import bp as crud
     from apps.detector.views import bp as detector
+    from apps.imports.views import bp as imports
     from apps.live.views import bp as live
     from apps.ops.views import bp as ops
     from apps.video.views import bp as video
@@ -70,6 +71,7 @@ def _register_blueprints(app: Flask) -> None:
     app.register_blueprint(classifier, url_prefix="/classifier")
     app.register_blueprint(crud, url_prefix="/crud")
     app.register_blueprint(detector)
+    app.register_blueprint(imports, url_prefix="/imports")
     app.register_blueprint(live, url_prefix="/live")
     app.register_blueprint(video, url_prefix="/video")
     app.register_blueprint(ops)

@@ -28,6 +28,9 @@ from apps.services.gallery import GalleryService
 from apps.services.idempotency import IdempotencyService
 from apps.services.image_admin import ImageAdminService
 from apps.services.images import ImageService
+from apps.services.import_jobs import ImportJobs
+from apps.services.import_rows import RowWriter
+from apps.services.imports import ImportService
 from apps.services.instant import InstantService
 from apps.services.keeping import Keeper
 from apps.services.live import FRAME_PIXELS, LiveService
@@ -81,6 +84,9 @@ class Container:
     video_queue: Queue
     videos: VideoService
     video_detections: VideoDetections
+    import_queue: Queue
+    imports: ImportService
+    import_jobs: ImportJobs
     tags: TagService
     accounts: AccountService
     instant: InstantService
@@ -117,6 +123,11 @@ def init_app(app: Flask) -> None:
     queue, engine = work.queue, work.engine
     limits, clip_limits = _limits(app), adapters.clip_limits_of(app)
     keeper = Keeper(session, storage, app.config["USER_QUOTA_BYTES"], writing)
+    import_limits = adapters.import_limits_of(app)
+    import_jobs = ImportJobs(
+        session, storage, work.workers, keeper, RowWriter(session, tags), queue, import_limits
+    )
+    import_queue = adapters.import_queue_of(app, queue, import_jobs)
     classifier = adapters.classifier_of(app, models, queue)
     app.extensions[EXTENSION] = Container(
         storage=storage,
@@ -146,6 +157,9 @@ def init_app(app: Flask) -> None:
         video_queue=work.clip_queue,
         videos=VideoService(session, storage, work.clip_queue, models, clip_limits, keeper),
         video_detections=work.clips,
+        import_queue=import_queue,
+        imports=ImportService(session, storage, import_queue, trash, keeper, import_limits),
+        import_jobs=import_jobs,
         tags=tags,
         accounts=AccountService(session, storage),
         instant=InstantService(session, engine, models, limits.image_pixels),
@@ -214,6 +228,7 @@ def start(app: Flask) -> None:
     queue = services(app).queue
     queue.start()
     services(app).video_queue.start()
+    services(app).import_queue.start()
     if queue.works_here:
         warm(app)
 

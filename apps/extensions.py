@@ -59,7 +59,7 @@ SLOW_FORMS = frozenset(
     {"auth.login", "auth.verify", "auth.forgot_password", "auth.send_confirmation"}
     | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
     | {"account.show", "account.delete", "crud.model_new", "detector.upload"}
-    | {"detector.save_state", "video.upload"}
+    | {"detector.save_state", "video.upload", "imports.upload"}
 )
 # These only ask.
 ASKING_FORMS = frozenset(

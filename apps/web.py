@@ -29,7 +29,7 @@ PROGRAMS = frozenset(
     | {"live.detect"}
 )
 JSON_BODIES = frozenset({"detector.save_state"})
-VIDEO_UPLOAD = "video.upload"
+LARGE_UPLOADS = {"video.upload": "MAX_VIDEO_BYTES", "imports.upload": "MAX_IMPORT_BYTES"}
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
 FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
 THEME_COOKIE = "sightbox_theme"
@@ -108,8 +108,8 @@ def _limit_body() -> None:
     config = current_app.config
     if request.endpoint == WEIGHTS_UPLOAD and _sent_by_admin():
         request.max_content_length = config["MAX_WEIGHTS_BYTES"] + FORM_BYTES
-    elif request.endpoint == VIDEO_UPLOAD and "_user_id" in session:
-        request.max_content_length = config["MAX_VIDEO_BYTES"] + FORM_BYTES
+    elif request.endpoint in LARGE_UPLOADS and "_user_id" in session:
+        request.max_content_length = config[LARGE_UPLOADS[request.endpoint]] + FORM_BYTES
     elif not (request.endpoint in UPLOADS and "_user_id" in session):
         request.max_content_length = min(FORM_BYTES, config["MAX_CONTENT_LENGTH"])
 

@@ -21,7 +21,10 @@ from tests.test_browser import (  # noqa: F401 (fixtures)
 )
 
 VISITOR = ("/", "/auth/login", "/auth/signup", "/auth/reset", "/auth/help", "/models", "/nothing")
-EMPTY = ("/", "/images/search?search=nothing", "/review", "/trash", "/video", "/account/tokens")
+EMPTY = (
+    "/", "/images/search?search=nothing", "/review", "/trash", "/video", "/account/tokens",
+    "/imports",
+)  # fmt: skip
 FILLED = (
     "/", "/images/search?search=RBC>=", "/images/{id}", "/images/{id}/compare", "/upload",
     "/images/delete/{id}", "/review", "/trash", "/live", "/video", "/classifier/",

@@ -29,7 +29,8 @@ OWNED = {
     ("POST", "/images/{id}/tags/{tag}/delete"): 303,
     ("POST", "/images/delete/{id}"): 303,
 }
-ELSEWHERE = ("/crud/", "/api/", "/v1/", "/video/")  # see test_crud.py, tests/api, test_video.py
+# see test_crud.py, tests/api, test_video.py, test_imports.py
+ELSEWHERE = ("/crud/", "/api/", "/v1/", "/video/", "/imports/")
 # Rules with an argument that belong to nobody, or are tested elsewhere: test_classifier.py.
 OPEN = {
     "/account/tokens/<int:token_id>/revoke",

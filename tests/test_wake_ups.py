@@ -16,7 +16,8 @@ from apps.config import ROOT
 from apps.container import services
 from apps.errors import ConfigError
 from apps.extensions import db
-from apps.jobs.celery import CLIP, DETECTIONS, REFILL, CeleryQueue, make_celery
+from apps.jobs import CLIP, DETECT
+from apps.jobs.celery import QUEUES, REFILL, CeleryQueue, make_celery
 from apps.models import Image, ImageStatus
 from tests.broker import free_port
 
@@ -139,8 +140,8 @@ def queue() -> CeleryQueue:
     """A queue on a broker in memory, which is empty."""
     queue = CeleryQueue(make_celery("memory://", 30))
     with queue.celery.connection() as connection:
-        DETECTIONS(connection.default_channel).declare()
-        DETECTIONS(connection.default_channel).purge()
+        QUEUES[DETECT](connection.default_channel).declare()
+        QUEUES[DETECT](connection.default_channel).purge()
     return queue
 
 
@@ -148,7 +149,7 @@ def named(queue: CeleryQueue) -> list[int]:
     """Which jobs the messages name, in their order; takes them out."""
     found = []
     with queue.celery.connection() as connection:
-        detections = DETECTIONS(connection.default_channel)
+        detections = QUEUES[DETECT](connection.default_channel)
         while message := detections.get(no_ack=True):
             assert message.content_type == "application/json"
             [[image_id], _, _] = message.payload

@@ -38,12 +38,15 @@ def header_token() -> str:
     return request.headers.get("X-API-Key", "").strip()
 
 
-def needs(scope: str, *, takes_files: bool = False) -> Callable[[F], F]:
+def needs(
+    scope: str, *, takes_files: bool = False, most: str = "MAX_CONTENT_LENGTH"
+) -> Callable[[F], F]:
     """Decorator of a view: only for tokens with ``scope``.
 
     Args:
         scope: one of services.tokens.SCOPES; empty: every token will do.
         takes_files: whether its body may be as large as an upload of pictures.
+        most: the setting that says how large.
 
     Raises, before the body is read:
         Unauthorized: no token, or none that is good.
@@ -56,7 +59,7 @@ def needs(scope: str, *, takes_files: bool = False) -> Callable[[F], F]:
         def checked(*args: Any, **kwargs: Any) -> Any:
             enter(header_token(), scope)
             if takes_files:
-                request.max_content_length = current_app.config["MAX_CONTENT_LENGTH"]
+                request.max_content_length = current_app.config[most]
             return view(*args, **kwargs)
 
         checked._apidoc = _with_scope(view, scope)  # type: ignore[attr-defined]

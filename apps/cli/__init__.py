@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from apps.cli.backup import backup, restore
 from apps.cli.detect import detect
 from apps.cli.models import models
 from apps.cli.storage import storage
@@ -11,7 +12,18 @@ from apps.cli.trash import trash
 from apps.cli.users import users
 from apps.cli.workers import workers
 
-__all__ = ["detect", "init_app", "models", "storage", "train", "trash", "users", "workers"]
+__all__ = [
+    "backup",
+    "detect",
+    "init_app",
+    "models",
+    "restore",
+    "storage",
+    "train",
+    "trash",
+    "users",
+    "workers",
+]
 
 
 def init_app(app: Flask) -> None:
@@ -22,6 +34,8 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(workers)
     app.cli.add_command(storage)
     app.cli.add_command(trash)
+    app.cli.add_command(backup)
+    app.cli.add_command(restore)
     train.add_command(detector)
     train.add_command(evaluate)
     app.cli.add_command(train)

@@ -5,6 +5,7 @@ from apps.models.annotation import MAX_LABEL_LENGTH, STANDS, Annotation, Verdict
 from apps.models.counts import PictureCount, TagCount
 from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
+from apps.models.import_ import OPEN, TURNS, Import, ImportedPicture, ImportStatus
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
 from apps.models.token import CALL_TEXT, ClientCall, KeptAnswer, Token
@@ -20,8 +21,10 @@ __all__ = [
     "MAX_LABEL_LENGTH",
     "MAX_TAG_LENGTH",
     "NOT_DONE",
+    "OPEN",
     "SETTLED",
     "STANDS",
+    "TURNS",
     "UNSAID",
     "VISIBLE",
     "Annotation",
@@ -30,6 +33,9 @@ __all__ = [
     "Image",
     "ImageStatus",
     "ImageTag",
+    "Import",
+    "ImportStatus",
+    "ImportedPicture",
     "KeptAnswer",
     "PictureCount",
     "Result",

@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session, aliased, scoped_session
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import (
     Image,
+    Import,
+    ImportedPicture,
     PictureCount,
     Role,
     TrashedImage,
@@ -269,7 +271,12 @@ class AccountService:
         images = self.session.scalars(select(Image).where(Image.owner_id.in_(ids))).all()
         trashed = self.session.scalars(select(TrashedImage).where(TrashedImage.owner_id.in_(ids)))
         clips = self.session.scalars(select(Video).where(Video.owner_id.in_(ids)))
-        keys = [key for row in (*images, *trashed, *clips) for key in row.storage_keys]
+        coming = self.session.scalars(  # with imports that have not ended
+            select(ImportedPicture).join(Import).where(Import.owner_id.in_(ids))
+        )
+        keys = [key for row in (*images, *trashed, *clips, *coming) for key in row.storage_keys]
+        archives = self.session.scalars(select(Import).where(Import.owner_id.in_(ids)))
+        keys += [row.file_key for row in archives]
         delete_pictures(self.session, Image.owner_id.in_(ids))
         users = self.session.scalars(select(User).where(User.id.in_(ids))).all()
         for user in users:

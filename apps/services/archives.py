@@ -10,9 +10,10 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from apps.errors import N_, AppError, InvalidImage
 
@@ -38,7 +39,7 @@ class Member:
     """One file of an archive. It is unpacked when it is read, as far as it is read."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-        self.name = _name(info)
+        self.name = name_of(info)
         self._archive = archive
         self._info = info
 
@@ -53,16 +54,23 @@ class Member:
             with self._archive.open(self._info) as file:
                 data = file.read(size)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
-            raise InvalidImage(
-                "truncated",
-                N_("This file is damaged inside the archive. Pack the archive once more."),
-            ) from None
+            raise _damaged() from None
         if data[:4] in STARTS:
             raise InvalidImage(
                 "nested_archive",
                 N_("An archive inside an archive is not unpacked. Upload it by itself."),
             )
         return data
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """The file as a stream. Raises as ``read``, also while it is read."""
+        self._refuse_locked()
+        try:
+            with self._archive.open(self._info) as file:
+                yield file
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+            raise _damaged() from None
 
     def _refuse_locked(self) -> None:
         if self._info.flag_bits & ENCRYPTED:
@@ -83,6 +91,7 @@ class Unpacker:
 
     files: int  # that may still come out
     bytes: int
+    directory_bytes: int | None = None  # None: DIRECTORY_BYTES
 
     def members(self, stream: BinaryIO) -> Iterator[Member]:
         """The files of an archive, without hidden ones and what systems leave behind.
@@ -91,17 +100,29 @@ class Unpacker:
             InvalidImage: code ``broken_archive``, ``empty_archive``, ``too_many_files`` or
                 ``archive_bomb``; before the first member.
         """
-        guarded = _Guarded(stream)
+        with self.opened(stream, is_wanted) as (archive, wanted):
+            for info in wanted:
+                yield Member(archive, info)
+
+    @contextmanager
+    def opened(
+        self, stream: BinaryIO, wants: Callable[[zipfile.ZipInfo], bool]
+    ) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+        """An archive whose size is known to be bearable, and what ``wants`` wants of it.
+
+        Raises:
+            InvalidImage: as ``members``.
+        """
+        guarded = _Guarded(stream, self.directory_bytes or DIRECTORY_BYTES)
         try:
             archive = zipfile.ZipFile(guarded)
         except Exception as error:  # struct.error, UnicodeDecodeError, ... of a hostile directory
             raise guarded.too_long() or _broken() from error
         guarded.left = None
         with archive:
-            wanted = [info for info in archive.infolist() if _is_wanted(info)]
+            wanted = [info for info in archive.infolist() if wants(info)]
             self._take(archive.infolist(), wanted, guarded.size)
-            for info in wanted:
-                yield Member(archive, info)
+            yield archive, wanted
 
     def _take(
         self, everything: list[zipfile.ZipInfo], wanted: list[zipfile.ZipInfo], size: int
@@ -134,9 +155,9 @@ class Unpacker:
 class _Guarded:
     """A stream for zipfile, of which only so much may be read while the directory is."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, directory_bytes: int) -> None:
         self._stream = stream
-        self.left: int | None = DIRECTORY_BYTES
+        self.left: int | None = directory_bytes
         self.size = stream.seek(0, io.SEEK_END)
         self._refused = False
         stream.seek(0)
@@ -167,6 +188,12 @@ class _Guarded:
         )
 
 
+def _damaged() -> InvalidImage:
+    return InvalidImage(
+        "truncated", N_("This file is damaged inside the archive. Pack the archive once more.")
+    )
+
+
 def _broken() -> InvalidImage:
     return InvalidImage(
         "broken_archive",
@@ -174,15 +201,25 @@ def _broken() -> InvalidImage:
     )
 
 
-def _is_wanted(info: zipfile.ZipInfo) -> bool:
+def is_wanted(info: zipfile.ZipInfo) -> bool:
     """Neither a folder, nor a link, nor hidden, nor what systems leave behind."""
-    if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
+    return not is_link(info) and is_file(info)
+
+
+def is_link(info: zipfile.ZipInfo) -> bool:
+    """Whether it is a name for another file."""
+    return stat.S_ISLNK(info.external_attr >> 16)
+
+
+def is_file(info: zipfile.ZipInfo) -> bool:
+    """Neither a folder, nor hidden, nor what systems leave behind."""
+    if info.is_dir():
         return False
-    parts = [part for part in _name(info).replace("\\", "/").split("/") if part not in ("", "..")]
+    parts = [part for part in name_of(info).replace("\\", "/").split("/") if part not in ("", "..")]
     return not any(part.startswith(".") or part.lower() in CLUTTER for part in parts if part != ".")
 
 
-def _name(info: zipfile.ZipInfo) -> str:
+def name_of(info: zipfile.ZipInfo) -> str:
     """The name that people gave; zipfile reads the names of old programs as if from IBM's PCs.
 
     Windows in Korean writes CP949, and some programs UTF-8 without saying so; macOS takes Hangul

@@ -87,7 +87,7 @@ def decode(data: bytes, max_pixels: int | None = None, side: int | None = None) 
     source = Frugal(data)
     file = _open(data, source)
     extension, media_type = FORMATS[file.format or ""]
-    _refuse_too_many_pixels(file.size, max_pixels)
+    refuse_too_many_pixels(file.size, max_pixels)
     source.reads_left = DECODE_READS
     with heavy_work:
         try:
@@ -99,7 +99,7 @@ def decode(data: bytes, max_pixels: int | None = None, side: int | None = None) 
             picture = _upright_rgb(file)
         except Exception as error:  # SyntaxError, struct.error, EOFError, OSError, ...
             raise _damaged() from error
-    _refuse_too_many_pixels(picture.size, max_pixels)  # a HEIC header may understate
+    refuse_too_many_pixels(picture.size, max_pixels)  # a HEIC header may understate
     if full:
         size = picture.size
     elif (picture.width < picture.height) != (size[0] < size[1]):  # turned upright
@@ -162,7 +162,8 @@ def _looks_known(start: bytes) -> bool:
     return any(check is not None and check(start) is True for check in checks)
 
 
-def _refuse_too_many_pixels(size: tuple[int, int], max_pixels: int | None) -> None:
+def refuse_too_many_pixels(size: tuple[int, int], max_pixels: int | None) -> None:
+    """Raise InvalidImage, code ``too_many_pixels``, if a picture is larger than that."""
     if max_pixels is not None and size[0] * size[1] > max_pixels:
         raise InvalidImage(
             "too_many_pixels",

@@ -8,6 +8,7 @@ COCO writes it the other way round.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,17 @@ def decode(rle: str, size: Size) -> Bits:
     """The (height, width) bitmap of ``rle``."""
     counts = _counts(rle)
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(size).T
+
+
+def fits(rle: str, size: Size) -> bool:
+    """Whether a stranger's ``rle`` is one of a picture of this size, and can be used safely."""
+    codes = rle.encode("ascii", "replace")
+    if not codes or not all(48 <= code < 112 for code in codes) or (codes[-1] - 48) & 0x20:
+        return False
+    if max(map(len, re.split(rb"[0-O]", codes))) > 6:  # a number of more bits than any run needs
+        return False
+    counts = _counts(rle)
+    return bool(counts.min() >= 0 and counts.sum() == size[0] * size[1])
 
 
 def cropped(rle: str, size: Size) -> tuple[int, int, Bits]:

@@ -27,6 +27,12 @@ def lay_down(box: Box, orientation: int, size: tuple[int, int]) -> Box:
     return replace(box, x1=min(x1, x2), y1=min(y1, y2), x2=max(x1, x2), y2=max(y1, y2), mask=None)
 
 
+def stand_up(box: Box, orientation: int, size: tuple[int, int]) -> Box:
+    """A box in the pixels of the file, of ``size`` (width, height), in the upright picture."""
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    return lay_down(box, back, size)
+
+
 def _point(x: float, y: float, orientation: int, size: tuple[int, int]) -> tuple[float, float]:
     width, height = size
     points = {

@@ -32,3 +32,8 @@ def csv_of(data: DetectionData) -> bytes:
 def _cell(text: str) -> str:
     """``text`` that no spreadsheet takes for a formula: names and labels are strangers' words."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def plain(cell: str) -> str:
+    """The text that was written as ``cell``."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

@@ -138,19 +138,19 @@ def _picture(
         width, height = upright_size(path.read_bytes())
     except (OSError, InvalidImage):
         width, height = 0, 0  # the check of the data names it
-    labels = root / _labels_of(path.relative_to(root))
+    labels = root / labels_of(PurePosixPath(path.relative_to(root).as_posix()))
     boxes = tuple(_boxes(labels, width, height, classes)) if labels.is_file() else ()
     return LabelledPicture(name, PictureFile(path), width, height, boxes, split)
 
 
-def _labels_of(path: Path) -> Path:
+def labels_of(path: PurePosixPath) -> PurePosixPath:
     """The last folder called "images" becomes "labels", as YOLO's own code has it."""
     parts = list(path.with_suffix(".txt").parts)
     for place in reversed(range(len(parts) - 1)):
         if parts[place] == PICTURES:
             parts[place] = LABELS
             break
-    return Path(*parts)
+    return PurePosixPath(*parts)
 
 
 def _boxes(path: Path, width: int, height: int, classes: tuple[str, ...]) -> Iterator[LabelledBox]:

@@ -1,0 +1,1 @@
+"""Labelled pictures that people bring from elsewhere: pages."""
