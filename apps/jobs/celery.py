@@ -13,13 +13,13 @@ from celery import Celery
 from kombu import Exchange
 from kombu import Queue as Messages
 
+from apps.jobs import CLIP, DETECT, EXPORT
+
 logger = logging.getLogger(__name__)
 
-DETECT = "sightbox.detect"  # names of the tasks, and of the queues that carry them
-SWEEP = "sightbox.sweep"
-CLIP = "sightbox.clip"
+SWEEP = "sightbox.sweep"  # as those of the others: of a task, and of the queue that carries it
 # Queues of their own, so that neither sweeps nor clips wait behind ten thousand pictures.
-DETECTIONS, SWEEPS, CLIPS = (Messages(name, Exchange(name), name) for name in (DETECT, SWEEP, CLIP))
+QUEUES = {name: Messages(name, Exchange(name), name) for name in (DETECT, SWEEP, CLIP, EXPORT)}
 
 TIMEOUT = 2.0  # seconds to reach the broker: a person waits for the upload
 REST = 30.0  # seconds in which a broker that did not answer is left alone
@@ -59,8 +59,8 @@ def make_celery(broker: str, sweep_seconds: float) -> Celery:
         worker_concurrency=1,  # one model uses the whole device
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the claim outlives the message
         task_default_queue=DETECT,
-        task_queues=[DETECTIONS, SWEEPS, CLIPS],
-        task_routes={SWEEP: {"queue": SWEEP}, CLIP: {"queue": CLIP}},
+        task_queues=list(QUEUES.values()),
+        task_routes={name: {"queue": name} for name in (SWEEP, CLIP, EXPORT)},
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
@@ -83,7 +83,7 @@ class CeleryQueue:
     """Sends a message for each job; a broker that is away costs nothing but time until a sweep.
 
     Args:
-        task: DETECT or CLIP; what its messages ask for.
+        task: DETECT, CLIP or EXPORT; what its messages ask for.
     """
 
     works_here = False
@@ -137,6 +137,5 @@ class CeleryQueue:
     def messages(self) -> int:
         """How many messages for jobs no worker has taken yet."""
         with self.celery.connection_for_write() as connection, connection.channel() as channel:
-            queue = CLIPS if self.task == CLIP else DETECTIONS
-            declared = queue(channel).queue_declare()
+            declared = QUEUES[self.task](channel).queue_declare()
         return int(declared.message_count)
