@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
 from apps.extensions import writing
-from apps.jobs import Queue
+from apps.jobs import CLIP, DETECT, EXPORT, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.services.detections import DetectionService
+from apps.services.export_jobs import ExportJobs
 from apps.services.models import ModelService
 from apps.services.trash import TrashService
 from apps.services.video_detections import VideoDetections
@@ -143,7 +144,7 @@ def _write(run: Callable[[int], object], job_id: int) -> None:
 def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
     """Clips have a thread of their own: one frame at a time is in the engine beside pictures."""
     if not queue.works_here:
-        return _celery_queue(app, clips=True)
+        return _celery_queue(app, CLIP)
     if isinstance(queue, InlineQueue):
         return InlineQueue(lambda video_id: _write(clips.run, video_id))
     threads = ThreadQueue(
@@ -153,6 +154,23 @@ def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
         context=app.app_context,
         poll=app.config["QUEUE_POLL_SECONDS"],
         name="clips",
+    )
+    return threads
+
+
+def export_queue_of(app: Flask, queue: Queue, exports: ExportJobs) -> Queue:
+    """Exports have a thread of their own: they read and write files, and need no engine."""
+    if not queue.works_here:
+        return _celery_queue(app, EXPORT)
+    if isinstance(queue, InlineQueue):
+        return InlineQueue(lambda export_id: _write(exports.run, export_id))
+    threads = ThreadQueue(
+        run=lambda export_id: exports.run(export_id, lambda: threads.stopping),
+        next_job=exports.next_queued,
+        recover=lambda: (exports.recover(), exports.purge_due()),
+        context=app.app_context,
+        poll=app.config["QUEUE_POLL_SECONDS"],
+        name="exports",
     )
     return threads
 
@@ -184,7 +202,7 @@ def live_engine_of(app: Flask, models: ModelService, engine: Engine, queue: Queu
     return TorchEngine(models.store, models.configured, options, models.registry.get)
 
 
-def _celery_queue(app: Flask, *, clips: bool = False) -> Queue:
+def _celery_queue(app: Flask, task: str = DETECT) -> Queue:
     from apps.jobs import celery  # only who uses it pays for it
 
     broker = str(app.config["CELERY_BROKER_URL"] or "")
@@ -195,7 +213,7 @@ def _celery_queue(app: Flask, *, clips: bool = False) -> Queue:
             "redis://127.0.0.1:6379/1 or amqp://user:password@127.0.0.1//."
         )
     made = celery.make_celery(broker, seconds_of(app, "SWEEP_SECONDS"))
-    return celery.CeleryQueue(made, celery.CLIP if clips else celery.DETECT)
+    return celery.CeleryQueue(made, task)
 
 
 def heartbeat(app: Flask, workers: WorkerService, beat: Callable[[], object]) -> Heartbeat:

@@ -12,6 +12,8 @@ from apps.detector.blueprint import bp
 from apps.detector.trash import tell_deleted
 from apps.errors import AppError
 from apps.i18n import error_text
+from apps.services.export_pictures import BOTH
+from apps.services.exports import Wanted
 from apps.services.requests import Queued
 from apps.services.selections import Changed
 from apps.web import row_ids, safe_next
@@ -97,16 +99,20 @@ def export_many() -> ResponseReturnValue:
     try:
         made = services().exports.export(
             current_user.id,
-            ids,
-            request.form.get("format", "coco"),
-            current_user.threshold,
-            with_pictures=request.form.get("pictures") == "1",
+            Wanted(
+                request.form.get("format", "coco"),
+                request.form.get("boxes", BOTH),
+                current_user.threshold,
+                request.form.get("pictures") == "1",
+                tuple(ids),
+            ),
         )
     except AppError as error:
         flash(error_text(error), "error")
         return _back()
     answer = Response(stream_with_context(made.blocks), mimetype="application/zip")
     answer.headers.set("Content-Disposition", "attachment", filename=made.name)
+    answer.content_length = made.size
     return answer
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-DETECT = "sightbox.detect"  # names of kinds of work: pictures, clips, imports
+DETECT = "sightbox.detect"  # names of kinds of work
 CLIP = "sightbox.clip"
 EXPORT = "sightbox.export"
 

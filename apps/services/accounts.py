@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import (
+    Export,
     Image,
     PictureCount,
     Role,
@@ -269,7 +270,8 @@ class AccountService:
         images = self.session.scalars(select(Image).where(Image.owner_id.in_(ids))).all()
         trashed = self.session.scalars(select(TrashedImage).where(TrashedImage.owner_id.in_(ids)))
         clips = self.session.scalars(select(Video).where(Video.owner_id.in_(ids)))
-        keys = [key for row in (*images, *trashed, *clips) for key in row.storage_keys]
+        exports = self.session.scalars(select(Export).where(Export.owner_id.in_(ids)))
+        keys = [key for row in (*images, *trashed, *clips, *exports) for key in row.storage_keys]
         delete_pictures(self.session, Image.owner_id.in_(ids))
         users = self.session.scalars(select(User).where(User.id.in_(ids))).all()
         for user in users:

@@ -1,4 +1,4 @@
-"""What an export says of pictures: read in batches, as plain values that outlive the transaction."""
+"""What an export says of pictures: read in batches, as values that outlive the transaction."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -32,9 +32,10 @@ def csv_of(data: DetectionData) -> bytes:
 
 def cell(text: str) -> str:
     """``text`` that no spreadsheet takes for a formula: names and labels are strangers' words."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
 
 
 def plain(cell: str) -> str:
     """The text that was written as ``cell``."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    quoted = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
+    return cell[1:] if quoted else cell

@@ -90,14 +90,12 @@ def _describe(root: Path) -> tuple[tuple[str, ...], dict[str, str | None]]:
     if not path.is_file():
         listed = root / CLASSES
         try:
-            listing = listed.read_text(encoding="utf-8").splitlines()
+            rows = listed.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise unreadable(listed, str(error)) from error
         below = {f"{PICTURES}/{split}": split for split in SPLITS}
         there = {folder: split for folder, split in below.items() if (root / folder).is_dir()}
-        return tuple(line.strip() for line in listing if line.strip()), {**there} or {
-            PICTURES: None
-        }
+        return tuple(line.strip() for line in rows if line.strip()), {**there} or {PICTURES: None}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
