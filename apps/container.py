@@ -123,7 +123,7 @@ def init_app(app: Flask) -> None:
     queue, engine = work.queue, work.engine
     limits, clip_limits = _limits(app), adapters.clip_limits_of(app)
     keeper = Keeper(session, storage, app.config["USER_QUOTA_BYTES"], writing)
-    gallery, reader = GalleryService(session, images, boxes), PictureReader(session)
+    gallery, reader = GalleryService(session, images, boxes), PictureReader(session, reading)
     maker = ExportMaker(reader, storage, NativeMaker(session, storage, reader))
     days = adapters.days_of(app, "EXPORT_DAYS")
     export_jobs = ExportJobs(session, storage, work.workers, maker, gallery, days)

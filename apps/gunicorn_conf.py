@@ -41,6 +41,9 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     from apps.wsgi import app
 
     pictures, clips = services(app).queue, services(app).video_queue
-    clips.stop(timeout=0)  # told first, so that both end at the same time
+    exports = services(app).export_queue
+    clips.stop(timeout=0)  # told first, so that all end at the same time
+    exports.stop(timeout=0)
     pictures.stop(timeout=8)
     clips.stop(timeout=4)
+    exports.stop(timeout=4)

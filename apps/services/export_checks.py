@@ -65,8 +65,12 @@ class ExpectedList:
         self.length += 1
 
     def __iter__(self) -> Iterator[Expected]:
-        self._file.seek(0)
-        for line in self._file:
+        place = 0
+        while True:
+            self._file.seek(place)  # others may read at the same time
+            if not (line := self._file.readline()):
+                return
+            place = self._file.tell()
             name, width, height, boxes, *rest = json.loads(line)
             placed = tuple((label, tuple(corners)) for label, corners in boxes)
             yield Expected(name, width, height, placed, *rest)

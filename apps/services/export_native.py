@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, scoped_session, undefer
@@ -292,7 +292,7 @@ def _check(
             same = same and next(pictures, None) is None and files == manifest.files
         for place in members:
             with archive.open(place) as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
+                digest = hashlib.file_digest(cast(BinaryIO, content), "sha256").hexdigest()
             if digest != sha256_of(place):
                 logger.error("export differs: %s has the hash %s", place, digest)
                 same = False

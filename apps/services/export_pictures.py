@@ -1,6 +1,7 @@
 """What an export says of pictures: read in batches, as values that outlive the transaction."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,64 +61,71 @@ class PictureReader:
     """Reads pictures of one account; what is somebody else's is not there."""
 
     session: scoped_session[Session]
+    reading: Callable[[], AbstractContextManager[None]]  # around transactions that only read
 
     def read(self, owner_id: int, ids: Sequence[int], wanted: Boxes) -> Iterator[ExportedPicture]:
         """Those of ``ids`` that are there, in their order. No transaction is open between them."""
         taken: set[str] = set()
-        for images in self._batches(owner_id, ids):
-            boxes = self._boxes([image.id for image in images], wanted)
-            found = [
-                ExportedPicture(
-                    image.id,
-                    name_of(image, taken),
-                    image.title,
-                    image.width,
-                    image.height,
-                    image.model,
-                    image.original_key,
-                    image.sha256,
-                    tuple(boxes[image.id]),
-                )
-                for image in images
-            ]
-            self.session.commit()
+        for part in _parts(ids):
+            with self.reading():
+                found = self._read(owner_id, part, wanted, taken)
+                self.session.commit()
             yield from found
+
+    def _read(
+        self, owner_id: int, part: Sequence[int], wanted: Boxes, taken: set[str]
+    ) -> list[ExportedPicture]:
+        images = self._images(owner_id, part)
+        boxes = self._boxes([image.id for image in images], wanted)
+        return [
+            ExportedPicture(
+                image.id,
+                name_of(image, taken),
+                image.title,
+                image.width,
+                image.height,
+                image.model,
+                image.original_key,
+                image.sha256,
+                tuple(boxes[image.id]),
+            )
+            for image in images
+        ]
 
     def labels(self, ids: Sequence[int], wanted: Boxes) -> list[str]:
         """Every label of the wanted boxes of ``ids``, sorted."""
         found: set[str] = set()
-        for start in range(0, len(ids), BATCH):
-            part = ids[start : start + BATCH]
-            if wanted.whose != PERSON:
-                which = _of_model(wanted)
-                query = select(Detection.label).join(Image, which).where(Image.id.in_(part))
-                found.update(self.session.scalars(query.distinct()))
-            if wanted.whose != MODEL:
-                said = select(Annotation.label).where(Annotation.image_id.in_(part), STANDS)
-                found.update(self.session.scalars(said.distinct()))
-            self.session.commit()
+        for part in _parts(ids):
+            with self.reading():
+                if wanted.whose != PERSON:
+                    which = _of_model(wanted)
+                    query = select(Detection.label).join(Image, which).where(Image.id.in_(part))
+                    found.update(self.session.scalars(query.distinct()))
+                if wanted.whose != MODEL:
+                    said = select(Annotation.label).where(Annotation.image_id.in_(part), STANDS)
+                    found.update(self.session.scalars(said.distinct()))
+                self.session.commit()
         return sorted(found)
 
     def native(
         self, owner_id: int, ids: Sequence[int]
     ) -> Iterator[tuple[native.NativePicture, str]]:
         """All that is known of those of ``ids`` that are there, and where their originals are."""
-        for images in self._batches(owner_id, ids):
-            rows = self._rows([image.id for image in images])
-            found = []
-            for image in images:
-                values = {column.name: getattr(image, column.name) for column in _columns(Image)}
-                parts = rows[image.id]
-                found.append((record_of(values, **parts), image.original_key))
-            self.session.commit()
+        for part in _parts(ids):
+            with self.reading():
+                images = self._images(owner_id, part)
+                rows = self._rows([image.id for image in images])
+                found = [
+                    (record_of(_values(image), **rows[image.id]), image.original_key)
+                    for image in images
+                ]
+                self.session.commit()
             yield from found
 
-    def _batches(self, owner_id: int, ids: Sequence[int]) -> Iterator[Sequence[Image]]:
-        for start in range(0, len(ids), BATCH):
-            part = ids[start : start + BATCH]
-            mine = select(Image).where(Image.owner_id == owner_id, Image.id.in_(part))
-            rows = {image.id: image for image in self.session.scalars(mine)}
-            yield [rows[image_id] for image_id in part if image_id in rows]
+    def _images(self, owner_id: int, part: Sequence[int]) -> list[Image]:
+        mine = select(Image).where(Image.owner_id == owner_id, Image.id.in_(part))
+        rows = {image.id: image for image in self.session.scalars(mine)}
+        return [rows[image_id] for image_id in part if image_id in rows]
 
     def _boxes(self, ids: list[int], wanted: Boxes) -> dict[int, list[ExportedBox]]:
         found: dict[int, list[ExportedBox]] = {image_id: [] for image_id in ids}
@@ -155,9 +163,7 @@ class PictureReader:
         )
         for name, query in queries:
             for row in self.session.scalars(query):
-                columns = _columns(type(row))
-                values = {column.name: getattr(row, column.name) for column in columns}
-                rows[row.image_id][name].append(values)
+                rows[row.image_id][name].append(_values(row))
         links = select(ImageTag.image_id, Tag.name, ImageTag.source).join(ImageTag.tag)
         for row in self.session.execute(links.where(ImageTag.image_id.in_(ids)).order_by(Tag.name)):
             rows[row.image_id]["tags"].append({"name": row.name, "source": row.source})
@@ -171,9 +177,13 @@ def _of_model(wanted: Boxes) -> Any:
     return PRESENT & (Detection.score >= wanted.threshold)
 
 
-def _columns(model: Any) -> Iterable[Any]:
-    columns: Iterable[Any] = model.__table__.columns
-    return columns
+def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), BATCH):
+        yield ids[start : start + BATCH]
+
+
+def _values(row: Any) -> Row:
+    return {column.name: getattr(row, column.name) for column in row.__table__.columns}
 
 
 def record_of(

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, scoped_session
@@ -12,7 +12,7 @@ from apps.jobs import Queue, TryLater
 from apps.models import Export, ExportStatus, Image, User, utcnow
 from apps.services.export_making import ExportMaker, Order, blocks_of_made
 from apps.services.export_pictures import BOTH, WHOSE, Boxes
-from apps.services.export_writers import ACCOUNT, KINDS, NATIVE
+from apps.services.export_writers import ACCOUNT, KINDS
 from apps.services.gallery import Asker, GalleryService
 from apps.services.images import StoredFile, StoredLink
 from apps.services.pictures import totals_of
@@ -73,6 +73,8 @@ class ExportService:
             Unavailable: the storage does not answer.
         """
         self._require_good(wanted)
+        if wanted.kind == ACCOUNT:
+            raise InvalidInput(NO_FORMAT)
         ids = sorted(set(wanted.ids or ()))
         if len(ids) > MAX_PICTURES:
             raise InvalidInput(
@@ -105,6 +107,8 @@ class ExportService:
             Conflict: the account keeps MOST already.
         """
         self._require_good(wanted)
+        if wanted.kind == ACCOUNT:  # all that there is
+            wanted = replace(wanted, ids=None, search=None)
         ids = None
         if wanted.ids is not None:
             if len(set(wanted.ids)) > MAX_CHOSEN:
@@ -253,8 +257,3 @@ class ExportService:
 
     def _threshold_of(self, owner_id: int) -> float:
         return float(self.session.scalar(select(User.threshold).where(User.id == owner_id)) or 0.0)
-
-
-def every_picture(kind: str) -> bool:
-    """Whether a format knows neither thresholds nor whose boxes: it has all of them."""
-    return kind in (NATIVE, ACCOUNT)
