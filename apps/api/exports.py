@@ -9,11 +9,13 @@ from apps.api import schemas
 from apps.api.access import caller, needs
 from apps.api.spec import Blueprint
 from apps.container import services
+from apps.errors import NotFound
 from apps.extensions import begin_writing, writing
 from apps.files import send_stored
 from apps.i18n import stored_text
 from apps.models import Export, ExportStatus
-from apps.services.exports import Wanted
+from apps.services.export_writers import ACCOUNT
+from apps.services.exports import NOT_THERE, Wanted
 
 bp = Blueprint("exports", __name__, description="Pictures and boxes as ZIP files")
 ZIP = {"type": "string", "format": "binary"}
@@ -46,7 +48,8 @@ def new_export(body: dict[str, Any]) -> dict[str, Any]:
 @bp.response(200, schemas.Export(many=True))
 def exports() -> list[dict[str, Any]]:
     """List your exports, the latest first"""
-    return [_json(each) for each in services().exports.of_owner(caller().user_id)]
+    mine = services().exports.of_owner(caller().user_id)
+    return [_json(each) for each in mine if each.kind != ACCOUNT]
 
 
 @bp.get("/exports/<int:export_id>")
@@ -54,7 +57,7 @@ def exports() -> list[dict[str, Any]]:
 @bp.response(200, schemas.Export)
 def export(export_id: int) -> dict[str, Any]:
     """Ask how far an export is"""
-    return _json(services().exports.get(caller().user_id, export_id))
+    return _json(_mine(export_id))
 
 
 @bp.get("/exports/<int:export_id>/file")
@@ -67,6 +70,7 @@ def export_file(export_id: int) -> ResponseReturnValue:
 
     Parts are sent on request (`Range`), so that a broken download can go on.
     """
+    _mine(export_id)
     return send_stored(services().exports.open(caller().user_id, export_id))
 
 
@@ -76,7 +80,16 @@ def export_file(export_id: int) -> ResponseReturnValue:
 def delete_export(export_id: int) -> None:
     """Delete an export with its file; one that is not ready is stopped"""
     begin_writing()
+    _mine(export_id)
     services().exports.delete(caller().user_id, export_id)
+
+
+def _mine(export_id: int) -> Export:
+    """An export of the caller, but not that of the whole account, which no token may see."""
+    found = services().exports.get(caller().user_id, export_id)
+    if found.kind == ACCOUNT:
+        raise NotFound(NOT_THERE)
+    return found
 
 
 def _json(row: Export) -> dict[str, Any]:

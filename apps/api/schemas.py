@@ -6,7 +6,7 @@ from flask_smorest.fields import Upload
 from marshmallow import RAISE, Schema, fields, validate
 
 from apps.services.export_pictures import BOTH, WHOSE
-from apps.services.export_writers import ACCOUNT, KINDS
+from apps.services.export_writers import KINDS
 from apps.services.exports import MAX_CHOSEN
 from apps.services.idempotency import KEY_LENGTH
 from apps.services.requests import MAX_AT_ONCE
@@ -353,8 +353,8 @@ class NewExport(Strict):
 
     format = fields.String(
         required=True,
-        validate=validate.OneOf((*KINDS, ACCOUNT)),
-        metadata=about("“native” restores exactly; “account” is that and all else you have."),
+        validate=validate.OneOf(KINDS),
+        metadata=about("“native” restores exactly"),
     )
     ids = fields.List(row_id(), validate=validate.Length(1, MAX_CHOSEN))
     search = fields.String(validate=validate.Length(max=MAX_TEXT), metadata=about("as /images"))
