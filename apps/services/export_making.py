@@ -100,6 +100,7 @@ class ExportMaker:
                     others += 1
             boxes = check(file, order.kind, expected, others, lambda: tick(CHECKING))
         finally:
+            writer.close()
             expected.close()
         files = expected.length - len(missing) if order.with_pictures else 0
         return Counts(expected.length, boxes, files, len(missing))

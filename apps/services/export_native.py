@@ -31,7 +31,7 @@ from apps.models import (
 from apps.services import native
 from apps.services.export_checks import NOT_THE_SAME, NotTheSame
 from apps.services.export_pictures import PictureReader, record_of
-from apps.services.export_writers import BLOCK, blocks_of, spool
+from apps.services.export_writers import BLOCK, spool
 from apps.services.trash import row_values
 from apps.storage import Storage
 
@@ -91,10 +91,7 @@ class NativeMaker:
                 kept.write(self._add(made, record, key).to_line())
                 tick(CHECKING * number / whole)
             files = len(made.members)
-            lines = spool()
-            for block in _again(kept):
-                lines.write(block)
-            _write(archive, native.PICTURES, blocks_of(lines))
+            _write(archive, native.PICTURES, _again(kept))
             if account:
                 self._account(made, owner_id, tick)
             if made.missing:
@@ -165,10 +162,10 @@ class NativeMaker:
             (native.TRASH, self._trash(made, owner_id, tick)),
             (native.CLIP_LIST, self._clips(made, owner_id, tick)),
         ):
-            gathered = spool()  # files are written meanwhile, and a ZIP takes one at a time
-            for line in lines:
-                gathered.write(line)
-            _write(made.zip, name, blocks_of(gathered))
+            with spool() as gathered:  # files are written meanwhile, and a ZIP takes one at a time
+                for line in lines:
+                    gathered.write(line)
+                _write(made.zip, name, _again(gathered))
 
     def _facts(self, owner_id: int) -> dict[str, Any]:
         """What is known of the account itself; no password and no secret of a token."""

@@ -43,6 +43,10 @@ class LabelWriter(Protocol):
         """Files that are of all pictures together."""
         ...
 
+    def close(self) -> None:
+        """Give up what was gathered; after the end or before it."""
+        ...
+
 
 def spool() -> BinaryIO:
     """A file without a name, which is gone when it is closed or the process ends."""
@@ -67,6 +71,9 @@ class _List:
         text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
         self._file.write((",\n" if self.length else "").encode() + text.encode())
         self.length += 1
+
+    def close(self) -> None:
+        self._file.close()
 
     def blocks(self) -> Iterator[bytes]:
         yield b"["
@@ -117,6 +124,10 @@ class Coco:
     def end(self) -> Iterator[Member]:
         yield coco.ANNOTATIONS, self._blocks()
 
+    def close(self) -> None:
+        self._images.close()
+        self._annotations.close()
+
     def _blocks(self) -> Iterator[bytes]:
         yield b'{"images":'
         yield from self._images.blocks()
@@ -152,6 +163,9 @@ class Yolo:
         text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
         yield yolo.YAML, [text.encode()]
 
+    def close(self) -> None:
+        """Nothing is gathered in files."""
+
 
 def split_of(picture: ExportedPicture) -> str:
     """ "train" or "val", by what the file is and nothing else."""
@@ -172,6 +186,9 @@ class Voc:
 
     def end(self) -> Iterator[Member]:
         yield voc.CLASSES, ["".join(f"{name}\n" for name in self._numbers.all().values()).encode()]
+
+    def close(self) -> None:
+        """Nothing is gathered in files."""
 
 
 def xml_path(picture: ExportedPicture) -> str:
@@ -195,6 +212,9 @@ class Table:
 
     def end(self) -> Iterator[Member]:
         yield table.NAME, blocks_of(self._file)
+
+    def close(self) -> None:
+        self._file.close()
 
     def _write(self, rows: Iterable[Iterable[Any]]) -> None:
         text = io.StringIO(newline="")
@@ -248,6 +268,9 @@ class LabelStudio:
             "  </RectangleLabels>\n</View>\n"
         )
         yield CONFIG, [config.encode()]
+
+    def close(self) -> None:
+        self._tasks.close()
 
     def _labels(self) -> Iterable[str]:
         return self._numbers.all().values()
