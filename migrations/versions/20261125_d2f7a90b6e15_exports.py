@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column("image_ids", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("search", sa.String(length=500), nullable=True),
         sa.Column("boxes", sa.String(length=8), nullable=False),
-        sa.Column("threshold", sa.Float(), nullable=False),
+        sa.Column("threshold", sa.Double(), nullable=False),
         sa.Column("with_pictures", sa.Boolean(), nullable=False),
         sa.Column(
             "status",
@@ -32,7 +32,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("cancelled", sa.Boolean(), nullable=False),
-        sa.Column("progress", sa.Float(), nullable=False),
+        sa.Column("progress", sa.Double(), nullable=False),
         sa.Column("error", sa.String(length=300), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("claimed_by", sa.String(length=120), nullable=True),
