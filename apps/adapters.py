@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
 from apps.extensions import writing
-from apps.jobs import CLIP, DETECT, IMPORT, Queue
+from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
 from apps.services.detections import DetectionService
+from apps.services.export_jobs import ExportJobs
 from apps.services.import_files import ImportLimits
 from apps.services.import_jobs import ImportJobs
 from apps.services.models import ModelService
@@ -184,6 +185,23 @@ def import_limits_of(app: Flask) -> ImportLimits:
     archive, files, unpacked, labels = (app.config[key] for key in keys)
     pictures = app.config["MAX_FILE_BYTES"], app.config["MAX_IMAGE_PIXELS"]
     return ImportLimits(archive, files, unpacked, labels, *pictures)
+
+
+def export_queue_of(app: Flask, queue: Queue, exports: ExportJobs) -> Queue:
+    """Exports have a thread of their own: they read and write files, and need no engine."""
+    if not queue.works_here:
+        return _celery_queue(app, EXPORT)
+    if isinstance(queue, InlineQueue):
+        return InlineQueue(lambda export_id: _write(exports.run, export_id))
+    threads = ThreadQueue(
+        run=lambda export_id: exports.run(export_id, lambda: threads.stopping),
+        next_job=exports.next_queued,
+        recover=lambda: (exports.recover(), exports.purge_due()),
+        context=app.app_context,
+        poll=app.config["QUEUE_POLL_SECONDS"],
+        name="exports",
+    )
+    return threads
 
 
 def _run_clip(clips: VideoDetections, threads: ThreadQueue, video_id: int) -> None:

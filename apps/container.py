@@ -22,6 +22,10 @@ from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
 from apps.services.client_calls import ClientCallService
 from apps.services.detections import DetectionService
+from apps.services.export_jobs import ExportJobs
+from apps.services.export_making import ExportMaker
+from apps.services.export_native import NativeMaker
+from apps.services.export_pictures import PictureReader
 from apps.services.exports import ExportService
 from apps.services.filters import FilterService
 from apps.services.gallery import GalleryService
@@ -69,6 +73,8 @@ class Container:
     gallery: GalleryService
     filters: FilterService
     exports: ExportService
+    export_queue: Queue
+    export_jobs: ExportJobs
     selections: SelectionService
     trash: TrashService
     uploads: UploadService
@@ -128,6 +134,11 @@ def init_app(app: Flask) -> None:
         session, storage, work.workers, keeper, RowWriter(session, tags), queue, import_limits
     )
     import_queue = adapters.import_queue_of(app, queue, import_jobs)
+    gallery, reader = GalleryService(session, images, boxes), PictureReader(session, reading)
+    maker = ExportMaker(reader, storage, NativeMaker(session, storage, reader))
+    days = adapters.days_of(app, "EXPORT_DAYS")
+    export_jobs = ExportJobs(session, storage, work.workers, maker, gallery, days)
+    export_queue = adapters.export_queue_of(app, queue, export_jobs)
     classifier = adapters.classifier_of(app, models, queue)
     app.extensions[EXTENSION] = Container(
         storage=storage,
@@ -135,9 +146,11 @@ def init_app(app: Flask) -> None:
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
         images=images,
-        gallery=GalleryService(session, images, boxes),
+        gallery=gallery,
         filters=FilterService(session),
-        exports=ExportService(session, storage, boxes),
+        exports=ExportService(session, storage, maker, gallery, export_queue),
+        export_queue=export_queue,
+        export_jobs=export_jobs,
         selections=SelectionService(session, tags),
         trash=trash,
         uploads=UploadService(
@@ -229,6 +242,7 @@ def start(app: Flask) -> None:
     queue.start()
     services(app).video_queue.start()
     services(app).import_queue.start()
+    services(app).export_queue.start()
     if queue.works_here:
         warm(app)
 

@@ -42,6 +42,9 @@ def worker_exit(_server: Any, _worker: Any) -> None:
 
     pictures, clips = services(app).queue, services(app).video_queue
     services(app).import_queue.stop(timeout=0)  # what it leaves is taken back at the next start
-    clips.stop(timeout=0)  # told first, so that both end at the same time
+    exports = services(app).export_queue
+    clips.stop(timeout=0)  # told first, so that all end at the same time
+    exports.stop(timeout=0)
     pictures.stop(timeout=8)
     clips.stop(timeout=4)
+    exports.stop(timeout=4)

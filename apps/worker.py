@@ -24,7 +24,7 @@ from apps.config import ROOT
 from apps.container import services, warm
 from apps.errors import ConfigError
 from apps.extensions import db
-from apps.jobs import CLIP, DETECT, IMPORT, TryLater
+from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, TryLater
 from apps.jobs.celery import SWEEP, CeleryQueue
 from apps.ops.metrics import serve_metrics
 
@@ -47,6 +47,7 @@ if not isinstance(queue, CeleryQueue):
 messages: CeleryQueue = queue
 clip_queue = services(flask_app).video_queue
 import_queue = services(flask_app).import_queue
+export_queue = services(flask_app).export_queue
 celery_app = queue.celery
 
 
@@ -103,6 +104,22 @@ def bring(import_id: int) -> None:
         raise Reject("try later", requeue=True) from None
 
 
+@celery_app.task(name=EXPORT)
+def export(export_id: int) -> None:
+    """Make an export if it still waits."""
+    try:
+        with flask_app.app_context():
+            services().export_jobs.run(export_id)
+    except OperationalError as error:
+        logger.warning("database away; export_id=%d waits: %s", export_id, error.orig)
+        time.sleep(PAUSE)
+        raise Reject("database away", requeue=True) from None
+    except TryLater as error:
+        logger.warning("export_id=%d waits: %s", export_id, error)
+        time.sleep(PAUSE)
+        raise Reject("try later", requeue=True) from None
+
+
 def _make_way() -> Callable[[], bool]:
     """When a clip should be put aside: asked after each of its frames."""
     begun = looked = time.monotonic()
@@ -128,12 +145,17 @@ def sweep() -> None:
             clips.recover()
             imports = services().import_jobs
             imports.recover()
+            exports = services().export_jobs
+            exports.recover()
+            exports.purge_due()
             services().trash.purge_due()
             messages.refill(detections.waiting(), detections.queued)
             if isinstance(clip_queue, CeleryQueue):
                 clip_queue.refill(clips.waiting(), clips.queued)
             if isinstance(import_queue, CeleryQueue):
                 import_queue.refill(imports.waiting(), imports.queued)
+            if isinstance(export_queue, CeleryQueue):
+                export_queue.refill(exports.waiting(), exports.queued)
     except OperationalError as error:
         logger.warning("database away; the next sweep tries again: %s", error.orig)
 
@@ -144,6 +166,7 @@ def _beat() -> None:
     services().detections.recover()
     services().video_detections.recover()
     services().import_jobs.recover()
+    services().export_jobs.recover()
 
 
 life = heartbeat(flask_app, services(flask_app).workers, _beat)

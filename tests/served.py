@@ -36,6 +36,7 @@ def site_of(app: Flask) -> Iterator[Flask]:
     services(app).queue.stop(10)
     services(app).video_queue.stop(10)
     services(app).import_queue.stop(10)
+    services(app).export_queue.stop(10)
     with app.app_context():
         db.session.remove()
         db.engine.dispose()

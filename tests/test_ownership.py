@@ -41,6 +41,9 @@ OPEN = {
     "/classifier/<name>/layers",
     "/images/filters/<id>",  # test_selection_actions.py
     "/images/filters/<id>/delete",
+    "/exports/<int:export_id>/file",  # test_exports.py
+    "/exports/<int:export_id>/cancel",
+    "/exports/<int:export_id>/delete",
     "/auth/reset/<token>",
     "/auth/confirm/<token>",
     "/auth/change-email/<token>",

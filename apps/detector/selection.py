@@ -11,7 +11,10 @@ from apps.container import services
 from apps.detector.blueprint import bp
 from apps.detector.trash import tell_deleted
 from apps.errors import AppError
+from apps.extensions import writing
 from apps.i18n import error_text
+from apps.services.export_pictures import BOTH
+from apps.services.exports import MAX_PICTURES, Wanted
 from apps.services.requests import Queued
 from apps.services.selections import Changed
 from apps.web import row_ids, safe_next
@@ -90,23 +93,32 @@ def review_many() -> ResponseReturnValue:
 @bp.post("/images/export")
 @login_required
 def export_many() -> ResponseReturnValue:
-    """A ZIP of the pictures' boxes in the format ``format``, with ``pictures=1`` of both."""
+    """A ZIP of the pictures' boxes in the format ``format``, with ``pictures=1`` of both.
+
+    Of more than MAX_PICTURES it is made in the background.
+    """
     ids = _ids()
     if not ids:
         return _back()
     try:
-        made = services().exports.export(
-            current_user.id,
-            ids,
+        wanted = Wanted(
             request.form.get("format", "coco"),
+            request.form.get("boxes", BOTH),
             current_user.threshold,
-            with_pictures=request.form.get("pictures") == "1",
+            request.form.get("pictures") == "1",
+            tuple(ids),
         )
+        if len(ids) > MAX_PICTURES:
+            with writing():
+                services().exports.create(current_user.id, wanted)
+            return redirect(url_for("detector.exports"), 303)
+        made = services().exports.export(current_user.id, wanted)
     except AppError as error:
         flash(error_text(error), "error")
         return _back()
     answer = Response(stream_with_context(made.blocks), mimetype="application/zip")
     answer.headers.set("Content-Disposition", "attachment", filename=made.name)
+    answer.content_length = made.size
     return answer
 
 

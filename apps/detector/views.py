@@ -19,6 +19,7 @@ from apps.container import services
 from apps.detector import (
     compare,
     editor,
+    exporting,
     filters,
     gallery,
     picture,
@@ -43,6 +44,7 @@ __all__ = [
     "bp",
     "compare",
     "editor",
+    "exporting",
     "filters",
     "gallery",
     "picture",

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-DETECT = "sightbox.detect"  # names of kinds of work: pictures, clips, imports
+DETECT = "sightbox.detect"  # names of kinds of work
 CLIP = "sightbox.clip"
 IMPORT = "sightbox.import"
+EXPORT = "sightbox.export"
 
 Run = Callable[[int], None]  # does the job of one row; doing it twice does nothing more
 Next = Callable[[Collection[int]], int | None]  # the oldest waiting row but for these, if any

@@ -13,13 +13,14 @@ from celery import Celery
 from kombu import Exchange
 from kombu import Queue as Messages
 
-from apps.jobs import CLIP, DETECT, IMPORT
+from apps.jobs import CLIP, DETECT, EXPORT, IMPORT
 
 logger = logging.getLogger(__name__)
 
 SWEEP = "sightbox.sweep"  # as those of the others: of a task, and of the queue that carries it
 # Queues of their own, so that neither sweeps nor clips wait behind ten thousand pictures.
-QUEUES = {name: Messages(name, Exchange(name), name) for name in (DETECT, SWEEP, CLIP, IMPORT)}
+OTHERS = (SWEEP, CLIP, IMPORT, EXPORT)
+QUEUES = {name: Messages(name, Exchange(name), name) for name in (DETECT, *OTHERS)}
 
 TIMEOUT = 2.0  # seconds to reach the broker: a person waits for the upload
 REST = 30.0  # seconds in which a broker that did not answer is left alone
@@ -60,7 +61,7 @@ def make_celery(broker: str, sweep_seconds: float) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the claim outlives the message
         task_default_queue=DETECT,
         task_queues=list(QUEUES.values()),
-        task_routes={name: {"queue": name} for name in (SWEEP, CLIP, IMPORT)},
+        task_routes={name: {"queue": name} for name in OTHERS},
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
@@ -83,7 +84,7 @@ class CeleryQueue:
     """Sends a message for each job; a broker that is away costs nothing but time until a sweep.
 
     Args:
-        task: DETECT, CLIP or IMPORT; what its messages ask for.
+        task: DETECT, CLIP, IMPORT or EXPORT; what its messages ask for.
     """
 
     works_here = False

@@ -3,6 +3,7 @@
 from apps.models import triggers  # what create_all makes beside the tables
 from apps.models.annotation import MAX_LABEL_LENGTH, STANDS, Annotation, Verdict
 from apps.models.counts import PictureCount, TagCount
+from apps.models.export import Export, ExportStatus
 from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
 from apps.models.import_ import OPEN, TURNS, Import, ImportedPicture, ImportStatus
@@ -30,6 +31,8 @@ __all__ = [
     "Annotation",
     "ClientCall",
     "Detection",
+    "Export",
+    "ExportStatus",
     "Image",
     "ImageStatus",
     "ImageTag",

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, NotFound
 from apps.models import (
+    Export,
     Image,
     Import,
     ImportedPicture,
@@ -274,7 +275,9 @@ class AccountService:
         coming = self.session.scalars(  # with imports that have not ended
             select(ImportedPicture).join(Import).where(Import.owner_id.in_(ids))
         )
-        keys = [key for row in (*images, *trashed, *clips, *coming) for key in row.storage_keys]
+        exports = self.session.scalars(select(Export).where(Export.owner_id.in_(ids)))
+        rows = (*images, *trashed, *clips, *coming, *exports)
+        keys = [key for row in rows for key in row.storage_keys]
         archives = self.session.scalars(select(Import).where(Import.owner_id.in_(ids)))
         keys += [row.file_key for row in archives]
         delete_pictures(self.session, Image.owner_id.in_(ids))

@@ -1,207 +1,259 @@
-"""Chosen pictures with their boxes as one ZIP, in the formats that trainings read."""
+"""Exports from their owner's side: a few pictures at once, many of them as a job, their files."""
 
-import io
-import logging
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, InvalidImage, InvalidInput, NotFound
-from apps.models import Image
-from apps.services.boxes import BoxService
+from apps.errors import N_, Busy, Conflict, InvalidInput, NotFound, Unavailable
+from apps.jobs import Queue, TryLater
+from apps.models import Export, ExportStatus, Image, User, utcnow
+from apps.services.export_making import ExportMaker, Order, blocks_of_made
+from apps.services.export_pictures import BOTH, WHOSE, Boxes
+from apps.services.export_writers import ACCOUNT, KINDS
+from apps.services.gallery import Asker, GalleryService
+from apps.services.images import StoredFile, StoredLink
+from apps.services.pictures import totals_of
 from apps.storage import Storage
-from apps.vision.decode import decode, encode_jpeg, orientation
-from apps.vision.formats import coco, table, voc, yolo
-from apps.vision.formats.dataset import DetectionData, LabelledBox, LabelledPicture
 
-logger = logging.getLogger(__name__)
+MAX_PICTURES = 200  # of an export that is made while one waits
+MAX_CHOSEN = 10_000  # pictures that one job names; a search or everything may be more
+MOST_WAITING = 3  # exports of an account that wait or run
+MOST = 50  # that an account keeps
+MEDIA_TYPE = "application/zip"
 
-MAX_PICTURES = 200  # of one export
-QUALITY = 95  # of a JPEG that had to be turned upright
-MISSING = "missing.txt"
-
-
-def _coco(data: DetectionData, root: Path) -> None:
-    coco.write(data, root / coco.ANNOTATIONS)
-
-
-def _table(data: DetectionData, root: Path) -> None:
-    (root / table.NAME).write_bytes(table.csv_of(data))
+NO_FORMAT = N_("There is no such format. Choose one of the list.")
+NOT_THERE = N_("There is no such export.")
+GONE = N_("The file of this export is gone: they are kept for some days. Make a new one.")
+NONE_LEFT = N_("None of these pictures is there any more.")
+LIVE = (ExportStatus.QUEUED, ExportStatus.RUNNING)
 
 
 @dataclass(frozen=True)
-class Format:
-    """How labels are written, and in which folder of the ZIP pictures lie beside them."""
+class Wanted:
+    """What somebody asks for."""
 
-    write: Callable[[DetectionData, Path], None]
-    folder: str
-
-
-FORMATS = {
-    "coco": Format(_coco, "images"),
-    "yolo": Format(yolo.write, yolo.PICTURES),
-    "voc": Format(voc.write, voc.PICTURES),
-    "csv": Format(_table, "images"),
-}
+    kind: str  # of KINDS, or ACCOUNT
+    whose: str = BOTH  # of WHOSE
+    threshold: float | None = None  # lowest score of a model's box; None: the account's
+    with_pictures: bool = True
+    ids: tuple[int, ...] | None = None  # these pictures
+    search: str | None = None  # or what it finds; neither: all of the account
 
 
 @dataclass(frozen=True)
-class Export:
-    """A ZIP that is made while it is sent."""
+class Ready:
+    """A ZIP that is read back already and sent piece by piece."""
 
     name: str  # of the file
     pictures: int
+    size: int  # bytes
     blocks: Iterator[bytes]
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A picture as the ZIP has it; nothing of the database is needed to send it."""
-
-    labelled: LabelledPicture
-    key: str  # of its original in the storage
 
 
 @dataclass(frozen=True)
 class ExportService:
     session: scoped_session[Session]
     storage: Storage
-    boxes: BoxService
+    maker: ExportMaker
+    gallery: GalleryService
+    queue: Queue
 
-    def export(
-        self,
-        owner_id: int,
-        image_ids: Iterable[int],
-        kind: str,
-        threshold: float,
-        *,
-        with_pictures: bool,
-    ) -> Export:
-        """The boxes that the pictures show at ``threshold``, as files of the format ``kind``.
+    def export(self, owner_id: int, wanted: Wanted) -> Ready:
+        """At once, of at most MAX_PICTURES; ends the transaction.
 
-        Ends the transaction: sending takes long. A picture whose file is gone is named in
-        missing.txt, and its labels are there all the same.
+        A picture whose file is gone is named in missing.txt, and its labels are there all the same.
 
         Raises:
-            InvalidInput: an unknown format, or more than MAX_PICTURES.
+            InvalidInput: an unknown format, or more pictures.
             NotFound: none of them is there.
+            NotTheSame: it could not be read back.
+            Unavailable: the storage does not answer.
         """
-        ids = sorted(set(image_ids))
-        if kind not in FORMATS:
-            raise InvalidInput(N_("There is no such format. Choose one of the list."))
+        self._require_good(wanted)
+        if wanted.kind == ACCOUNT:
+            raise InvalidInput(NO_FORMAT)
+        ids = sorted(set(wanted.ids or ()))
         if len(ids) > MAX_PICTURES:
             raise InvalidInput(
                 N_("At most %(limit)s pictures are exported at once. Choose fewer."),
                 limit=MAX_PICTURES,
             )
-        mine = select(Image).where(Image.owner_id == owner_id, Image.id.in_(ids))
-        images = self.session.scalars(mine.order_by(Image.id)).all()
-        if not images:
-            raise NotFound(N_("None of these pictures is there any more."))
-        chosen = self._chosen(images, threshold)
+        ids = self._mine(owner_id, ids)
+        boxes = Boxes(wanted.whose, self._threshold(owner_id, wanted))
         self.session.commit()
-        blocks = self._blocks(FORMATS[kind], chosen, with_pictures)
-        return Export(f"sightbox-{kind}.zip", len(chosen), blocks)
+        order = Order(owner_id, wanted.kind, boxes, wanted.with_pictures)
+        try:
+            made = self.maker.make(order, ids, lambda _: None)
+        except TryLater as error:
+            raise Unavailable(
+                N_("The storage of the pictures does not answer. Try again in a moment.")
+            ) from error
+        name = f"sightbox-{wanted.kind}.zip"
+        return Ready(name, made.counts.pictures, made.size, blocks_of_made(made))
 
-    def _chosen(self, images: Iterable[Image], threshold: float) -> list[_Chosen]:
-        images = list(images)
-        boxes = self.boxes.effective([image.id for image in images], threshold, masks=False)
-        taken: set[str] = set()
-        chosen = []
-        for image in images:
-            rows = tuple(
-                LabelledBox(box.label, (box.x1, box.y1, box.x2, box.y2)) for box in boxes[image.id]
-            )
-            name = _name(image, taken)
-            labelled = LabelledPicture(name, None, image.width, image.height, rows)
-            chosen.append(_Chosen(labelled, image.original_key))
-        return chosen
+    # -- jobs ------------------------------------------------------------------------------
 
-    def _blocks(self, form: Format, chosen: list[_Chosen], with_pictures: bool) -> Iterator[bytes]:
-        """The ZIP piece by piece; labels come last, because a turned picture gets another name."""
-        sent = _Sent()
-        missing = []
-        pictures = []
-        with zipfile.ZipFile(sent, "w", zipfile.ZIP_DEFLATED) as archive:
-            for each in chosen:
-                labelled = each.labelled
-                if with_pictures:
-                    try:
-                        labelled, data = self._read(each)
-                    except OSError:
-                        logger.warning("not exported key=%s", each.key)
-                        missing.append(labelled.name)
-                    else:  # pictures are compressed already
-                        path = f"{form.folder}/{labelled.name}"
-                        archive.writestr(path, data, zipfile.ZIP_STORED)
-                        yield sent.take()
-                pictures.append(labelled)
-            yield from _labels(form, pictures, archive, sent)
-            if missing:
-                archive.writestr(MISSING, "\n".join(missing) + "\n")
-        yield sent.take()
-
-    def _read(self, each: _Chosen) -> tuple[LabelledPicture, bytes]:
-        """The original as it was uploaded, or upright where only its EXIF data turns it.
-
-        Many programs that read data sets ignore that, and would see every box in a wrong place.
+    def create(self, owner_id: int, wanted: Wanted) -> Export:
+        """Queue an export; its row is committed.
 
         Raises:
-            OSError: it is gone, or cannot be read any more.
+            InvalidInput: an unknown format, too many pictures, or a search that finds none.
+            SearchError: no search at all.
+            NotFound: none of the pictures is there.
+            Busy: MOST_WAITING of the account wait already.
+            Conflict: the account keeps MOST already.
         """
-        with self.storage.open(each.key) as stream:
-            data = stream.read()
+        self._require_good(wanted)
+        if wanted.kind == ACCOUNT:  # all that there is
+            wanted = replace(wanted, ids=None, search=None)
+        ids = None
+        if wanted.ids is not None:
+            if len(set(wanted.ids)) > MAX_CHOSEN:
+                raise InvalidInput(
+                    N_("Choose at most %(limit)s pictures, or export what a search finds."),
+                    limit=MAX_CHOSEN,
+                )
+            ids = self._mine(owner_id, sorted(set(wanted.ids)))
+        elif wanted.kind != ACCOUNT:
+            self._require_some(owner_id, wanted)
+        self._require_room(owner_id)
+        row = Export(
+            owner_id=owner_id,
+            kind=wanted.kind,
+            image_ids=ids,
+            search=wanted.search if ids is None else None,
+            boxes=wanted.whose,
+            threshold=self._threshold(owner_id, wanted),
+            with_pictures=wanted.with_pictures,
+            key=uuid.uuid4().hex,
+        )
+        self.session.add(row)
+        self.session.commit()
+        self.queue.enqueue(row.id)
+        return row
+
+    def of_owner(self, owner_id: int) -> list[Export]:
+        """Every export that the account has, the latest first."""
+        query = select(Export).where(Export.owner_id == owner_id).order_by(Export.id.desc())
+        return list(self.session.scalars(query))
+
+    def get(self, owner_id: int, export_id: int) -> Export:
+        """Raises NotFound if the account has no such export."""
+        row = self.session.get(Export, export_id)
+        if row is None or row.owner_id != owner_id:
+            raise NotFound(NOT_THERE)
+        return row
+
+    def open(self, owner_id: int, export_id: int) -> StoredFile | StoredLink:
+        """The file of a ready export.
+
+        Raises:
+            NotFound: no such export, or its file is gone.
+            Conflict: it is not ready.
+            Unavailable: the storage does not answer.
+        """
+        row = self.get(owner_id, export_id)
+        over = row.expires_at is not None and row.expires_at <= utcnow()
+        if row.status is ExportStatus.EXPIRED or over:
+            raise NotFound(GONE)
+        if row.status is not ExportStatus.READY:
+            raise Conflict(N_("This export is not ready."))
+        key, name = row.file_key, row.filename
         try:
-            if orientation(data) == 1:
-                return each.labelled, data
-            upright = encode_jpeg(decode(data).picture, QUALITY)
-        except InvalidImage as error:
-            raise OSError(str(error)) from error
-        name = PurePosixPath(each.labelled.name).with_suffix(".jpg").name
-        return replace(each.labelled, name=name), upright
+            link = self.storage.link(key, MEDIA_TYPE, name)
+            if link is not None:
+                return StoredLink(link)
+            size = self.storage.size(key)
+            stream = self.storage.open(key)
+        except FileNotFoundError as error:
+            raise NotFound(GONE) from error
+        except OSError as error:
+            raise Unavailable(
+                N_("The storage of the pictures does not answer. Try again in a moment.")
+            ) from error
+        return StoredFile(stream, size, MEDIA_TYPE, row.key, name, original=True)
 
+    def cancel(self, owner_id: int, export_id: int) -> Export:
+        """Stop an export that waits or runs; one that has ended stays as it is."""
+        row = self.get(owner_id, export_id)
+        mine = Export.id == export_id
+        self.session.execute(
+            update(Export)
+            .where(mine, Export.status == ExportStatus.QUEUED)
+            .values(status=ExportStatus.CANCELLED, finished_at=utcnow())
+            .execution_options(synchronize_session=False)
+        )
+        self.session.execute(
+            update(Export)
+            .where(mine, Export.status == ExportStatus.RUNNING)
+            .values(cancelled=True)
+            .execution_options(synchronize_session=False)
+        )
+        self.session.commit()
+        self.session.refresh(row)
+        return row
 
-def _labels(
-    form: Format, pictures: list[LabelledPicture], archive: zipfile.ZipFile, sent: "_Sent"
-) -> Iterator[bytes]:
-    classes = sorted({box.label for picture in pictures for box in picture.boxes})
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        form.write(DetectionData(tuple(classes), tuple(pictures)), root)
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(root).as_posix())
-                yield sent.take()
+    def delete(self, owner_id: int, export_id: int) -> None:
+        """Forget an export with its file; whoever works on it stops.
 
+        Raises:
+            NotFound: no such export of the account.
+        """
+        row = self.get(owner_id, export_id)
+        keys = row.storage_keys
+        self.session.execute(delete(Export).where(Export.id == row.id))
+        self.session.commit()
+        self.storage.delete(*keys)  # last: an orphan file is harmless, a dead link is not
 
-def _name(image: Image, taken: set[str]) -> str:
-    """A file name that no other picture of the export has, whatever its extension and case."""
-    stem = image.title.rpartition(".")[0] or image.title
-    stem = "".join("_" if c in '<>:"/\\|?*' else c for c in stem)[:80].strip(". ") or "picture"
-    while stem.casefold() in taken:
-        stem = f"{stem}-{image.id}"
-    taken.add(stem.casefold())
-    return f"{stem}.{image.extension}"
+    # -- rules -----------------------------------------------------------------------------
 
+    def _require_good(self, wanted: Wanted) -> None:
+        if wanted.kind not in (*KINDS, ACCOUNT):
+            raise InvalidInput(NO_FORMAT)
+        if wanted.whose not in WHOSE:
+            raise InvalidInput(N_("Choose whose boxes are exported."))
+        if wanted.threshold is not None and not 0 <= wanted.threshold <= 1:
+            raise InvalidInput(N_("A threshold is a number from 0 to 1."))
 
-class _Sent(io.RawIOBase):
-    """What zipfile has written and nobody has taken yet."""
+    def _mine(self, owner_id: int, ids: list[int]) -> list[int]:
+        found: list[int] = []
+        for start in range(0, len(ids), MAX_PICTURES):
+            part = Image.id.in_(ids[start : start + MAX_PICTURES])
+            mine = select(Image.id).where(Image.owner_id == owner_id, part)
+            found += self.session.scalars(mine.order_by(Image.id))
+        if not found:
+            raise NotFound(NONE_LEFT)
+        return found
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: list[bytes] = []
+    def _require_some(self, owner_id: int, wanted: Wanted) -> None:
+        total = totals_of(self.session, owner_id).pictures
+        if wanted.search:
+            asker = Asker(owner_id, self._threshold_of(owner_id), total)
+            if not self.gallery.find(asker, wanted.search)[1].slice(0, 1):
+                raise InvalidInput(N_("This search finds no picture, so there is no export."))
+        elif not total:
+            raise InvalidInput(N_("You have no pictures yet, so there is nothing to export."))
 
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
+    def _require_room(self, owner_id: int) -> None:
+        mine = Export.owner_id == owner_id
+        waiting = select(func.count()).where(mine, Export.status.in_(LIVE))
+        if (self.session.scalar(waiting) or 0) >= MOST_WAITING:
+            raise Busy(
+                N_("%(most)s of your exports wait or run already. Wait until one has ended."),
+                most=MOST_WAITING,
+            )
+        if (self.session.scalar(select(func.count()).where(mine)) or 0) >= MOST:
+            raise Conflict(
+                N_("You keep %(most)s exports already. Delete one that is not needed."), most=MOST
+            )
 
-    def take(self) -> bytes:
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return data
+    def _threshold(self, owner_id: int, wanted: Wanted) -> float:
+        if wanted.threshold is not None:
+            return wanted.threshold
+        return self._threshold_of(owner_id)
+
+    def _threshold_of(self, owner_id: int) -> float:
+        return float(self.session.scalar(select(User.threshold).where(User.id == owner_id)) or 0.0)

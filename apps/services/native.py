@@ -15,6 +15,7 @@ from apps.errors import N_, InvalidInput
 from apps.vision.formats.dataset import Corners
 
 T = TypeVar("T")
+Line = bytes  # beside a field of that name
 FORMAT = "sightbox"
 VERSION = 1
 MANIFEST = "sightbox.json"
@@ -106,7 +107,7 @@ class NativePicture:
     annotations: tuple[NativeAnnotation, ...] = ()
     tags: tuple[NativeTag, ...] = ()
 
-    def to_line(self) -> bytes:
+    def to_line(self) -> Line:
         """One line of PICTURES."""
         text = json.dumps(asdict(self), ensure_ascii=False, default=_plain, separators=(",", ":"))
         return text.encode() + b"\n"

@@ -185,7 +185,7 @@ class TrashService:
         authors = set(self.session.scalars(select(User.id)))
         waiting = []
         for trashed in found:
-            image = _values(Image, trashed.rows["images"][0])
+            image = row_values(Image, trashed.rows["images"][0])
             image["owner_id"] = owner_id
             if image["id"] in taken:  # SQLite gives the number of a deleted last row again
                 del image["id"]
@@ -204,18 +204,20 @@ class TrashService:
     def _put_back_boxes(self, image_id: int, rows: dict[str, list[Row]], authors: set[int]) -> None:
         new: dict[int, int] = {}  # id of an annotation then and now
         for row in rows.get("annotations", ()):
-            values = _values(Annotation, row) | {"image_id": image_id}
+            values = row_values(Annotation, row) | {"image_id": image_id}
             if values["author_id"] not in authors:  # left meanwhile
                 values["author_id"] = None
             old = values.pop("id")
             query = insert(Annotation).values(**values).returning(Annotation.id)
             new[old] = self.session.scalars(query).one()
-        results = [_values(Result, row) | {"image_id": image_id} for row in rows.get("results", ())]
+        results = [
+            row_values(Result, row) | {"image_id": image_id} for row in rows.get("results", ())
+        ]
         if results:
             self.session.execute(insert(_table(Result)), results)
         boxes = []
         for row in rows.get("detections", ()):
-            values = _values(Detection, row) | {"image_id": image_id}
+            values = row_values(Detection, row) | {"image_id": image_id}
             del values["id"]
             values["annotation_id"] = new.get(values["annotation_id"])
             boxes.append(values)
@@ -295,7 +297,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _values(model: Any, row: Row) -> Row:
+def row_values(model: Any, row: Row) -> Row:
     """A kept row as values of the table as it is today: columns may have come and gone."""
     values: Row = {}
     for column in _table(model).columns:

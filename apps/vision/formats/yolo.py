@@ -58,7 +58,7 @@ def write(data: DetectionData, root: Path) -> None:
             raise unreadable(Path(picture.name), "its name is unsafe, or its size is not known")
         path = root / label_path(picture)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(_lines(picture, numbers)), encoding="utf-8")
+        path.write_text("".join(lines(picture, numbers)), encoding="utf-8")
     parts = {split: f"{PICTURES}/{split}" for split in data.splits} or {"train": PICTURES}
     described = {"path": ".", **parts, "names": dict(enumerate(data.classes))}
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
@@ -73,7 +73,8 @@ def label_path(picture: LabelledPicture) -> PurePosixPath:
     return PurePosixPath(LABELS, picture.split or "", name).with_suffix(".txt")
 
 
-def _lines(picture: LabelledPicture, numbers: dict[str, int]) -> Iterator[str]:
+def lines(picture: LabelledPicture, numbers: dict[str, int]) -> Iterator[str]:
+    """The label file of a picture, line by line."""
     width, height = picture.width, picture.height
     for box in picture.boxes:
         x1, y1, x2, y2 = box.corners
@@ -89,12 +90,12 @@ def _describe(root: Path) -> tuple[tuple[str, ...], dict[str, str | None]]:
     if not path.is_file():
         listed = root / CLASSES
         try:
-            lines = listed.read_text(encoding="utf-8").splitlines()
+            rows = listed.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise unreadable(listed, str(error)) from error
         below = {f"{PICTURES}/{split}": split for split in SPLITS}
         there = {folder: split for folder, split in below.items() if (root / folder).is_dir()}
-        return tuple(line.strip() for line in lines if line.strip()), {**there} or {PICTURES: None}
+        return tuple(line.strip() for line in rows if line.strip()), {**there} or {PICTURES: None}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -155,10 +156,10 @@ def labels_of(path: PurePosixPath) -> PurePosixPath:
 
 def _boxes(path: Path, width: int, height: int, classes: tuple[str, ...]) -> Iterator[LabelledBox]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise unreadable(path, str(error)) from error
-    for line, text in enumerate(lines, 1):
+    for line, text in enumerate(rows, 1):
         if not text.strip():
             continue
         try:
