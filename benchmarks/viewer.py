@@ -75,8 +75,8 @@ def many_boxes() -> Detections:
         x, y = random.uniform(0, [1150, 850])
         wide, high = random.uniform(12, 130, 2)
         score = float(random.uniform(0.06, 1))
-        corners = (x, y, min(1280, x + wide), min(960, y + high))
-        boxes.append(Box(f"class {n % LABELS}", score, *map(float, corners)))
+        corners = (float(x), float(y), float(min(1280, x + wide)), float(min(960, y + high)))
+        boxes.append(Box(f"class {n % LABELS}", score, *corners))
     boxes.sort(key=lambda box: -box.score)
     return Detections(tuple(boxes), "benchmark")
 
@@ -102,7 +102,7 @@ def put_picture(app: Flask) -> int:
         owner = db.session.scalars(select(User)).one()
         image = services(app).uploads.upload(owner.id, "crowd.jpg", io.BytesIO(data.getvalue()))
         image.status, image.model, image.detected_at = ImageStatus.DONE, "benchmark", utcnow()
-        store_result(db.session, image.id, many_boxes(), utcnow(), 5)
+        store_result(services(app).results.session, image.id, many_boxes(), utcnow(), 5)
         db.session.commit()
         return int(image.id)
 

@@ -209,6 +209,7 @@ def test_a_native_archive_holds_all_that_is_known(app, ann, pictures):
     assert native.NativeTag("여행", "person") in first.tags
     assert [box.score for box in first.results[0].boxes] == [0.9, 0.9, 0.1]
     assert first.annotations[0].verdict == "drawn"
+    assert first.file is not None
     assert len(archive.read(first.file)) == first.bytes
     with app.app_context():
         row = db.session.get_one(Image, pictures[0])

@@ -16,7 +16,7 @@ from apps.extensions import Base
 
 VERSION = "alembic_version"
 # What the database itself counts or finds again, and who is at work just now.
-DERIVED = frozenset({VERSION, "picture_counts", "tag_counts", "workers"})
+DERIVED = frozenset({VERSION, "picture_counts", "tag_counts", "workers", "exports"})
 EMPTY_ANYWAY = frozenset({"settings"})  # rows in these alone make no installation
 FUNCTIONS = ("count_pictures", "count_moved_picture", "fold_title", "count_tags", "own_tag")
 CHUNK = 500  # rows of one statement
