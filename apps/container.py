@@ -37,6 +37,7 @@ from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.reviews import ReviewService
 from apps.services.selections import SelectionService
+from apps.services.single_boxes import SingleBoxService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.tokens import TokenService
@@ -73,6 +74,7 @@ class Container:
     detections: DetectionService
     results: ResultService
     annotations: AnnotationService
+    single_boxes: SingleBoxService
     boxes: BoxService
     reviews: ReviewService
     classifications: ClassificationService
@@ -135,7 +137,8 @@ def init_app(app: Flask) -> None:
         image_admin=ImageAdminService(session, tags),
         detections=work.detections,
         results=ResultService(session, tags),
-        annotations=AnnotationService(session, tags),
+        annotations=(annotations := AnnotationService(session, tags)),
+        single_boxes=SingleBoxService(annotations),
         boxes=boxes,
         reviews=ReviewService(session),
         classifications=ClassificationService(

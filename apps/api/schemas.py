@@ -5,6 +5,8 @@ from typing import Any
 from flask_smorest.fields import Upload
 from marshmallow import RAISE, Schema, fields, validate
 
+from apps.models import MAX_TAG_LENGTH
+from apps.services.changes import MAX_PLACE
 from apps.services.idempotency import KEY_LENGTH
 from apps.services.requests import MAX_AT_ONCE
 from apps.web import MAX_ID
@@ -158,6 +160,37 @@ class Detections(Schema):
     status = fields.String(required=True)
     model = fields.String(required=True, allow_none=True)
     detections = fields.List(fields.Nested(StoredBox), required=True)
+
+
+class OneBox(Schema):
+    """A box as people see it; corners in pixels of the upright picture."""
+
+    id = fields.String(
+        required=True, metadata=about("A model's box has another one once it is judged or changed.")
+    )
+    label = fields.String(required=True)
+    box = fields.List(
+        fields.Float(), required=True, metadata=about("[x1, y1, x2, y2]", minItems=4, maxItems=4)
+    )
+    source = fields.String(required=True, metadata=about("“model” or “person”"))
+    verdict = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=about("“drawn”, “accepted”, “changed” or “rejected”; null: nobody has judged it."),
+    )
+    score = fields.Float(required=True, allow_none=True, metadata=about("Of the model, 0 to 1."))
+    model = fields.String(required=True, allow_none=True, metadata=about("That found it."))
+    author = fields.String(required=True, allow_none=True)
+
+
+class ReviewState(Schema):
+    image = fields.Integer(required=True)
+    version = fields.Integer(required=True, metadata=about("Grows with each change."))
+    reviewed = fields.Boolean(required=True)
+
+
+class Boxes(ReviewState):
+    boxes = fields.List(fields.Nested(OneBox), required=True)
 
 
 class InstantResult(Schema):
@@ -314,6 +347,44 @@ class WaitQuery(Schema):
 class ResultQuery(Schema):
     model = fields.String(load_default="", validate=validate.Length(max=MAX_TEXT))
     min_score = fields.Float(load_default=0.0, validate=validate.Range(0, 1))
+
+
+class BoxQuery(Schema):
+    min_score = fields.Float(
+        load_default=0.0,
+        validate=validate.Range(0, 1),
+        metadata=about("Of a model's boxes that nobody has judged."),
+    )
+    rejected = fields.Boolean(load_default=False, metadata=about("Whether rejected ones come too."))
+
+
+class IfMatch(Schema):
+    if_match = fields.String(
+        data_key="If-Match", metadata=about("An ETag of the picture's boxes, or “*”.")
+    )
+
+
+def corners(**options: Any) -> fields.List:
+    return fields.List(
+        fields.Float(validate=validate.Range(-MAX_PLACE, MAX_PLACE)),
+        validate=validate.Length(equal=4),
+        metadata=about("[x1, y1, x2, y2] in pixels of the upright picture"),
+        **options,
+    )
+
+
+class NewBox(Strict):
+    label = fields.String(required=True, validate=validate.Length(1, MAX_TAG_LENGTH))
+    box = corners(required=True)
+
+
+class BoxChanges(Strict):
+    label = fields.String(validate=validate.Length(1, MAX_TAG_LENGTH))
+    box = corners()
+
+
+class Reviewed(Strict):
+    reviewed = fields.Boolean(required=True)
 
 
 class NewTag(Strict):
