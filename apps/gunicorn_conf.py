@@ -41,6 +41,7 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     from apps.wsgi import app
 
     pictures, clips = services(app).queue, services(app).video_queue
+    services(app).webhook_queue.stop(timeout=0)  # what is on its way is sent again
     clips.stop(timeout=0)  # told first, so that both end at the same time
     pictures.stop(timeout=8)
     clips.stop(timeout=4)

@@ -57,6 +57,7 @@ def make_app(tmp_path) -> Iterator[Callable[..., Flask]]:
     for app in apps:
         services(app).queue.stop(timeout=10)
         services(app).video_queue.stop(timeout=10)
+        services(app).webhook_queue.stop(timeout=10)
         with app.app_context():
             db.session.remove()
             db.engine.dispose()

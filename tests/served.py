@@ -35,6 +35,7 @@ def site_of(app: Flask) -> Iterator[Flask]:
         yield app
     services(app).queue.stop(10)
     services(app).video_queue.stop(10)
+    services(app).webhook_queue.stop(10)
     with app.app_context():
         db.session.remove()
         db.engine.dispose()

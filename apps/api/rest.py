@@ -3,7 +3,7 @@
 from flask import Flask, Response, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
-from apps.api import accounts, boxes, catalogue, detections, images, instant, jobs
+from apps.api import accounts, boxes, catalogue, detections, images, instant, jobs, webhooks
 from apps.api.spec import new_api
 from apps.extensions import csrf
 
@@ -17,7 +17,7 @@ def init_app(app: Flask) -> None:
     api.init_app(app)
     scheme = {"type": "http", "scheme": "bearer", "description": "A token of the account page."}
     api.spec.components.security_scheme("token", scheme)
-    for module in (images, detections, boxes, instant, jobs, catalogue, accounts):
+    for module in (images, detections, boxes, instant, jobs, catalogue, webhooks, accounts):
         csrf.exempt(module.bp)
         api.register_blueprint(module.bp, url_prefix=PREFIX)
     app.extensions[_DOCUMENT] = api.spec.to_dict()
