@@ -88,9 +88,11 @@ def ask_all(programs: Sequence[Program], pictures: Sequence[bytes]) -> list[floa
 
 
 def main() -> int:
-    options = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="of one round")
+    options = parser.parse_args()
     some = files(options.data)
-    pictures = [some[number % len(some)] for number in range(PICTURES)]
+    pictures = [some[number % len(some)] for number in range(options.pictures)]
     network = load_detector(BLOOD_CELLS, WeightsStore(Path()))
     bare_seconds: list[float] = []
     one_seconds: list[float] = []

@@ -16,6 +16,7 @@ from apps.api.schemas import Problem
 from apps.errors import N_, UnsupportedBody
 from apps.web import MAX_ID, RowIdConverter
 
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 MULTIPART = "multipart"  # the location of files and fields in one form
 DESCRIPTION = """
 Every request shows a token of the account: `Authorization: Bearer sb_…`. Cookies let nobody in.
@@ -43,7 +44,7 @@ class Parser(FlaskParser):
         Raises:
             UnsupportedBody: something is sent that does not say that it is a form.
         """
-        if req.mimetype != "multipart/form-data" and _has_body(req):
+        if req.mimetype not in FORMS and _has_body(req):
             raise UnsupportedBody(N_("Send a form, with “Content-Type: multipart/form-data”."))
         together = MultiDict([*req.form.items(multi=True), *req.files.items(multi=True)])
         return MultiDictProxy(together, schema)
