@@ -14,6 +14,7 @@ from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
+from apps.services.deliveries import DeliveryService
 from apps.services.detections import DetectionService
 from apps.services.export_jobs import ExportJobs
 from apps.services.import_files import ImportLimits
@@ -38,6 +39,7 @@ from apps.vision.zoo.registry import Registry
 from apps.vision.zoo.store import WeightsStore
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
+WEBHOOK_THREADS = 3
 BEATS = 6  # that a worker may miss before it counts as gone
 
 
@@ -202,6 +204,24 @@ def export_queue_of(app: Flask, queue: Queue, exports: ExportJobs) -> Queue:
         name="exports",
     )
     return threads
+
+
+def webhook_queue_of(app: Flask, deliveries: DeliveryService) -> Queue:
+    """Who sends messages of the outbox: threads of each process that detects.
+
+    They are never those that detect: an address that hangs holds up messages alone.
+    """
+    if app.config["QUEUE"] == "inline":
+        return InlineQueue(lambda _: None)  # tests send what is due themselves
+    return ThreadQueue(
+        run=deliveries.run,
+        next_job=deliveries.next_due,
+        recover=lambda: None,  # what was on its way is due again by itself
+        context=app.app_context,
+        poll=app.config["QUEUE_POLL_SECONDS"],
+        threads=WEBHOOK_THREADS,
+        name="webhooks",
+    )
 
 
 def _run_clip(clips: VideoDetections, threads: ThreadQueue, video_id: int) -> None:

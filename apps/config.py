@@ -83,6 +83,7 @@ class Base:
     MAIL_USE_LOCALTIME = False
     API_RATE = "3000 per minute"  # requests with one token
     API_REFUSED_RATE = "120 per minute"  # requests from one address without a good token
+    OUTBOUND_PRIVATE = False  # addresses of this network may be asked: webhooks, pictures by URL
     API_OPEN_ON_LOOPBACK = False  # /v1/ asks programs on this machine for no token
     LOGIN_RATE = "10 per minute; 100 per hour"
     SIGNUP_RATE = "10 per minute; 60 per hour"

@@ -21,6 +21,7 @@ from apps.services.blob_copy import BlobCopy
 from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
 from apps.services.client_calls import ClientCallService
+from apps.services.deliveries import DeliveryService
 from apps.services.detections import DetectionService
 from apps.services.export_jobs import ExportJobs
 from apps.services.export_making import ExportMaker
@@ -44,6 +45,7 @@ from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.reviews import ReviewService
 from apps.services.selections import SelectionService
+from apps.services.single_boxes import SingleBoxService
 from apps.services.status import StatusService
 from apps.services.tags import TagService
 from apps.services.tokens import TokenService
@@ -51,6 +53,7 @@ from apps.services.trash import TrashService
 from apps.services.uploads import Limits, UploadService
 from apps.services.video_detections import VideoDetections
 from apps.services.videos import VideoService
+from apps.services.webhooks import Outbox, WebhookService
 from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
@@ -59,6 +62,7 @@ from apps.vision.handover import Handover
 from apps.vision.types import Engine
 
 EXTENSION = "sightbox"
+_SENDS = f"{EXTENSION}.sends"  # whether this process sends messages of the outbox
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Container:
     detections: DetectionService
     results: ResultService
     annotations: AnnotationService
+    single_boxes: SingleBoxService
     boxes: BoxService
     reviews: ReviewService
     classifications: ClassificationService
@@ -99,6 +104,9 @@ class Container:
     tokens: TokenService
     client_calls: ClientCallService
     idempotency: IdempotencyService
+    webhooks: WebhookService
+    deliveries: DeliveryService
+    webhook_queue: Queue
     workers: WorkerService
     status: StatusService
     metrics: Metrics
@@ -116,6 +124,9 @@ class _Work:
     queue: Queue
     clips: VideoDetections
     clip_queue: Queue
+    deliveries: DeliveryService
+    webhook_queue: Queue
+    outbox: Outbox
 
 
 def init_app(app: Flask) -> None:
@@ -159,7 +170,8 @@ def init_app(app: Flask) -> None:
         image_admin=ImageAdminService(session, tags),
         detections=work.detections,
         results=ResultService(session, tags),
-        annotations=AnnotationService(session, tags),
+        annotations=(annotations := AnnotationService(session, tags)),
+        single_boxes=SingleBoxService(annotations),
         boxes=boxes,
         reviews=ReviewService(session),
         classifications=ClassificationService(
@@ -179,6 +191,9 @@ def init_app(app: Flask) -> None:
         tokens=TokenService(session, writing),
         client_calls=ClientCallService(session, writing),
         idempotency=IdempotencyService(session, writing),
+        webhooks=WebhookService(session, app.config["OUTBOUND_PRIVATE"], work.outbox.wake),
+        deliveries=work.deliveries,
+        webhook_queue=work.webhook_queue,
         workers=work.workers,
         status=StatusService(
             session, engine if queue.works_here else None, adapters.folder_of(storage)
@@ -202,16 +217,43 @@ def _work(
     workers = WorkerService(session, lost_after, lambda: engine.status().device)
     # Where the same process detects; elsewhere nobody would come for them.
     handover = Handover() if app.config["QUEUE"] == "thread" else Handover(limit=0)
+    deliveries = DeliveryService(session, app.config["OUTBOUND_PRIVATE"], reading)
+    webhook_queue = adapters.webhook_queue_of(app, deliveries)
+    outbox = Outbox(session, lambda: _wake_sender(app, webhook_queue))
     detections = DetectionService(
-        session, storage, engine, tags, models, workers, metrics.detection, reading, handover
+        session,
+        storage,
+        engine,
+        tags,
+        models,
+        workers,
+        outbox,
+        metrics.detection,
+        reading,
+        handover,
     )
     queue = adapters.queue_of(app, detections, trash)
     limits = adapters.clip_limits_of(app)
     clips = VideoDetections(
-        session, storage, engine, models, workers, limits.pixels, limits.seconds
+        session, storage, engine, models, workers, outbox, limits.pixels, limits.seconds
     )
     clip_queue = adapters.clip_queue_of(app, queue, clips)
-    return _Work(engine, handover, workers, detections, queue, clips, clip_queue)
+    return _Work(
+        engine, handover, workers, detections, queue, clips, clip_queue,
+        deliveries, webhook_queue, outbox,
+    )  # fmt: skip
+
+
+def _wake_sender(app: Flask, webhook_queue: Queue) -> None:
+    """Where this process sends; another one looks by itself."""
+    if app.extensions.get(_SENDS):
+        webhook_queue.enqueue(0)
+
+
+def start_sending(app: Flask) -> None:
+    """Send messages of the outbox in threads of this process; again is no error."""
+    app.extensions[_SENDS] = True
+    services(app).webhook_queue.start()
 
 
 def _limits(app: Flask) -> Limits:
@@ -244,6 +286,7 @@ def start(app: Flask) -> None:
     services(app).import_queue.start()
     services(app).export_queue.start()
     if queue.works_here:
+        start_sending(app)
         warm(app)
 
 

@@ -9,6 +9,8 @@ the translation tools find it; it is translated where it is shown, never where i
     |- NotFound              404
     |- Forbidden             403
     |- Conflict              409
+    |- Mismatch              412: If-Match names another version than the present one
+    |- Unconditional         428: a change without the version that it is made for
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
     |  |  |- DuplicateImage  the account has the same bytes already
@@ -73,6 +75,16 @@ class Forbidden(AppError):
 class Conflict(AppError):
     status = 409
     code = "conflict"
+
+
+class Mismatch(AppError):
+    status = 412
+    code = "changed_meanwhile"
+
+
+class Unconditional(AppError):
+    status = 428
+    code = "if_match_missing"
 
 
 class InvalidInput(AppError):

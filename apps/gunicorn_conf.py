@@ -43,6 +43,7 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     pictures, clips = services(app).queue, services(app).video_queue
     services(app).import_queue.stop(timeout=0)  # what it leaves is taken back at the next start
     exports = services(app).export_queue
+    services(app).webhook_queue.stop(timeout=0)  # what is on its way is sent again
     clips.stop(timeout=0)  # told first, so that all end at the same time
     exports.stop(timeout=0)
     pictures.stop(timeout=8)

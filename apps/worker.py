@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from apps.adapters import heartbeat
 from apps.app import create_app
 from apps.config import ROOT
-from apps.container import services, warm
+from apps.container import services, start_sending, warm
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, TryLater
@@ -181,6 +181,7 @@ def _forked(**_: Any) -> None:
     with flask_app.app_context():
         db.engine.dispose(close=False)
     life.start()
+    start_sending(flask_app)
     warm(flask_app)
 
 
@@ -188,6 +189,7 @@ def _forked(**_: Any) -> None:
 def _ready(sender: Any, **_: Any) -> None:
     if not isinstance(sender.pool, Prefork):  # whose children detect, not this process
         life.start()
+        start_sending(flask_app)
         warm(flask_app)
         _serve_metrics()
     with flask_app.app_context():
@@ -208,6 +210,7 @@ def _serve_metrics() -> None:
 @signals.worker_shutdown.connect
 def _stop(**_: Any) -> None:
     life.stop()
+    services(flask_app).webhook_queue.stop(1)
 
 
 @signals.beat_embedded_init.connect

@@ -59,6 +59,7 @@ def make_app(tmp_path) -> Iterator[Callable[..., Flask]]:
         services(app).video_queue.stop(timeout=10)
         services(app).import_queue.stop(timeout=10)
         services(app).export_queue.stop(timeout=10)
+        services(app).webhook_queue.stop(timeout=10)
         with app.app_context():
             db.session.remove()
             db.engine.dispose()

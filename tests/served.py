@@ -37,6 +37,7 @@ def site_of(app: Flask) -> Iterator[Flask]:
     services(app).video_queue.stop(10)
     services(app).import_queue.stop(10)
     services(app).export_queue.stop(10)
+    services(app).webhook_queue.stop(10)
     with app.app_context():
         db.session.remove()
         db.engine.dispose()

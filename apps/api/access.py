@@ -121,14 +121,27 @@ def _count(rate: str, *key: str) -> None:
     counts, reset = limiter.limiter, 0.0
     try:
         for item in parse_many(rate):
-            if not counts.hit(item, *key):
-                reset = max(reset, counts.get_window_stats(item, *key).reset_time)
+            within = counts.hit(item, *key)
+            stats = counts.get_window_stats(item, *key)
+            g.rates = [*g.get("rates", ()), (stats.remaining, item.amount, stats.reset_time)]
+            if not within:
+                reset = max(reset, stats.reset_time)
     except Exception:  # where counts are kept does not answer: programs go on
         logger.warning("requests of programs are not counted", exc_info=True)
         return
     if reset:
         wait = max(1, round(reset - time.time()))
         raise TooMany(N_("Too many requests in a short time. Send them more slowly."), wait)
+
+
+def tell_rate(response: Response) -> Response:
+    """How many requests are left, of the limit that has the fewest, as the pages' limits say it."""
+    if rates := g.get("rates"):
+        left, amount, ends = min(rates)
+        response.headers["X-RateLimit-Limit"] = str(amount)
+        response.headers["X-RateLimit-Remaining"] = str(left)
+        response.headers["X-RateLimit-Reset"] = str(round(ends))
+    return response
 
 
 def log_call(response: Response) -> Response:

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from apps.api import access, connect, deepstack, problems, rest, tokens
+from apps.api import access, connect, deepstack, problems, rest, tokens, webhook_pages
 from apps.errorpages import answer_below
 from apps.extensions import csrf
 
@@ -11,6 +11,7 @@ def init_app(app: Flask) -> None:
     """Pages, the REST interface and the protocols; programs need no CSRF token, as no cookie
     lets them in."""
     app.register_blueprint(tokens.bp)
+    app.register_blueprint(webhook_pages.bp)
     app.register_blueprint(connect.bp)
     csrf.exempt(deepstack.bp)
     app.register_blueprint(deepstack.bp)
@@ -18,3 +19,4 @@ def init_app(app: Flask) -> None:
     answer_below(app, "/api/", problems.problem)
     rest.init_app(app)
     app.after_request(access.log_call)
+    app.after_request(access.tell_rate)

@@ -3,7 +3,18 @@
 from flask import Flask, Response, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
-from apps.api import accounts, catalogue, detections, exports, images, imports, instant, jobs
+from apps.api import (
+    accounts,
+    boxes,
+    catalogue,
+    detections,
+    exports,
+    images,
+    imports,
+    instant,
+    jobs,
+    webhooks,
+)
 from apps.api.spec import new_api
 from apps.extensions import csrf
 
@@ -17,8 +28,8 @@ def init_app(app: Flask) -> None:
     api.init_app(app)
     scheme = {"type": "http", "scheme": "bearer", "description": "A token of the account page."}
     api.spec.components.security_scheme("token", scheme)
-    modules = (images, detections, exports, imports, instant, jobs, catalogue, accounts)
-    for module in modules:
+    pictures = (images, detections, boxes, exports, imports)
+    for module in (*pictures, instant, jobs, catalogue, webhooks, accounts):
         csrf.exempt(module.bp)
         api.register_blueprint(module.bp, url_prefix=PREFIX)
     app.extensions[_DOCUMENT] = api.spec.to_dict()

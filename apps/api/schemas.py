@@ -5,11 +5,14 @@ from typing import Any
 from flask_smorest.fields import Upload
 from marshmallow import RAISE, Schema, fields, validate
 
+from apps.models import MAX_TAG_LENGTH, URL_LENGTH
+from apps.services.changes import MAX_PLACE
 from apps.services.export_pictures import BOTH, WHOSE
 from apps.services.export_writers import KINDS
 from apps.services.exports import MAX_CHOSEN
 from apps.services.idempotency import KEY_LENGTH
 from apps.services.requests import MAX_AT_ONCE
+from apps.services.webhooks import EVENTS
 from apps.web import MAX_ID
 
 PAGE = 100  # things in one page of a list, at most
@@ -161,6 +164,37 @@ class Detections(Schema):
     status = fields.String(required=True)
     model = fields.String(required=True, allow_none=True)
     detections = fields.List(fields.Nested(StoredBox), required=True)
+
+
+class OneBox(Schema):
+    """A box as people see it; corners in pixels of the upright picture."""
+
+    id = fields.String(
+        required=True, metadata=about("A model's box has another one once it is judged or changed.")
+    )
+    label = fields.String(required=True)
+    box = fields.List(
+        fields.Float(), required=True, metadata=about("[x1, y1, x2, y2]", minItems=4, maxItems=4)
+    )
+    source = fields.String(required=True, metadata=about("“model” or “person”"))
+    verdict = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=about("“drawn”, “accepted”, “changed” or “rejected”; null: nobody has judged it."),
+    )
+    score = fields.Float(required=True, allow_none=True, metadata=about("Of the model, 0 to 1."))
+    model = fields.String(required=True, allow_none=True, metadata=about("That found it."))
+    author = fields.String(required=True, allow_none=True)
+
+
+class ReviewState(Schema):
+    image = fields.Integer(required=True)
+    version = fields.Integer(required=True, metadata=about("Grows with each change."))
+    reviewed = fields.Boolean(required=True)
+
+
+class Boxes(ReviewState):
+    boxes = fields.List(fields.Nested(OneBox), required=True)
 
 
 class InstantResult(Schema):
@@ -317,6 +351,114 @@ class WaitQuery(Schema):
 class ResultQuery(Schema):
     model = fields.String(load_default="", validate=validate.Length(max=MAX_TEXT))
     min_score = fields.Float(load_default=0.0, validate=validate.Range(0, 1))
+
+
+class BoxQuery(Schema):
+    min_score = fields.Float(
+        load_default=0.0,
+        validate=validate.Range(0, 1),
+        metadata=about("Of a model's boxes that nobody has judged."),
+    )
+    rejected = fields.Boolean(load_default=False, metadata=about("Whether rejected ones come too."))
+
+
+class IfMatch(Schema):
+    if_match = fields.String(
+        data_key="If-Match", metadata=about("An ETag of the picture's boxes, or “*”.")
+    )
+
+
+def corners(**options: Any) -> fields.List:
+    return fields.List(
+        fields.Float(validate=validate.Range(-MAX_PLACE, MAX_PLACE)),
+        validate=validate.Length(equal=4),
+        metadata=about("[x1, y1, x2, y2] in pixels of the upright picture"),
+        **options,
+    )
+
+
+class NewBox(Strict):
+    label = fields.String(required=True, validate=validate.Length(1, MAX_TAG_LENGTH))
+    box = corners(required=True)
+
+
+class BoxChanges(Strict):
+    label = fields.String(validate=validate.Length(1, MAX_TAG_LENGTH))
+    box = corners()
+
+
+class Reviewed(Strict):
+    reviewed = fields.Boolean(required=True)
+
+
+# -- webhooks ------------------------------------------------------------------------------
+
+
+class Webhook(Schema):
+    id = fields.Integer(required=True)
+    url = fields.String(required=True)
+    events = fields.List(fields.String(), required=True)
+    active = fields.Boolean(required=True)
+    off_reason = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=about("“owner”; “failing”: no good answer for days; “gone”: it answered 410."),
+    )
+    failing_since = fields.AwareDateTime(required=True, allow_none=True)
+    created_at = fields.AwareDateTime(required=True)
+
+
+class WebhookWithSecret(Webhook):
+    secret = fields.String(required=True, metadata=about("Shown this once: it checks signatures."))
+
+
+class WebhookList(Schema):
+    items = fields.List(fields.Nested(Webhook), required=True)
+
+
+class Delivery(Schema):
+    id = fields.Integer(required=True)
+    message = fields.String(required=True, metadata=about("The header webhook-id of each try."))
+    event = fields.String(required=True)
+    status = fields.String(
+        required=True, metadata=about("“waiting”, “delivered” or “failed” for good.")
+    )
+    attempts = fields.Integer(required=True)
+    created_at = fields.AwareDateTime(required=True)
+    tried_at = fields.AwareDateTime(required=True, allow_none=True)
+    next_at = fields.AwareDateTime(
+        required=True, allow_none=True, metadata=about("Of the next try, while it waits.")
+    )
+    duration_ms = fields.Integer(required=True, allow_none=True)
+    answer_status = fields.Integer(required=True, allow_none=True)
+    answer = fields.String(
+        required=True, allow_none=True, metadata=about("The beginning of what came back.")
+    )
+    error = fields.String(required=True, allow_none=True)
+
+
+class DeliveryPage(Schema):
+    items = fields.List(fields.Nested(Delivery), required=True)
+    next = fields.String(required=True, allow_none=True)
+
+
+def events(**options: Any) -> fields.List:
+    return fields.List(
+        fields.String(validate=validate.OneOf(EVENTS)),
+        validate=validate.Length(1, len(EVENTS)),
+        **options,
+    )
+
+
+class NewWebhook(Strict):
+    url = fields.String(required=True, validate=validate.Length(1, URL_LENGTH))
+    events = events(load_default=list(EVENTS))
+
+
+class WebhookChanges(Strict):
+    url = fields.String(validate=validate.Length(1, URL_LENGTH))
+    events = events()
+    active = fields.Boolean()
 
 
 class NewTag(Strict):

@@ -13,8 +13,10 @@ from werkzeug.routing import AnyConverter
 
 from apps.api.problems import MEDIA_TYPE
 from apps.api.schemas import Problem
+from apps.errors import N_, UnsupportedBody
 from apps.web import MAX_ID, RowIdConverter
 
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 MULTIPART = "multipart"  # the location of files and fields in one form
 DESCRIPTION = """
 Every request shows a token of the account: `Authorization: Bearer sb_…`. Cookies let nobody in.
@@ -30,10 +32,26 @@ class Parser(FlaskParser):
 
     __location_map__ = {MULTIPART: "load_multipart"} | FlaskParser.__location_map__
 
+    def load_json(self, req: Request, schema: Any) -> Any:
+        """Raises UnsupportedBody: something is sent that does not say that it is JSON."""
+        if not req.is_json and _has_body(req):
+            raise UnsupportedBody(N_("Send JSON, with “Content-Type: application/json”."))
+        return super().load_json(req, schema)
+
     def load_multipart(self, req: Request, schema: Any) -> Any:
-        """Fields and files of a form together."""
+        """Fields and files of a form together.
+
+        Raises:
+            UnsupportedBody: something is sent that does not say that it is a form.
+        """
+        if req.mimetype not in FORMS and _has_body(req):
+            raise UnsupportedBody(N_("Send a form, with “Content-Type: multipart/form-data”."))
         together = MultiDict([*req.form.items(multi=True), *req.files.items(multi=True)])
         return MultiDictProxy(together, schema)
+
+
+def _has_body(req: Request) -> bool:
+    return bool(req.content_length) or "Transfer-Encoding" in req.headers
 
 
 class Blueprint(BaseBlueprint):

@@ -27,7 +27,11 @@ def show() -> ResponseReturnValue:
     status = 422 if form.is_submitted() else 200
     used = services().images.totals(current_user.id).bytes
     quota = services().uploads.keeper.quota(current_user.id)
-    return render_template("auth/account.html", form=form, used=used, quota=quota), status
+    stopped = services().webhooks.stopped(current_user.id)
+    page = render_template(
+        "auth/account.html", form=form, used=used, quota=quota, webhook_stopped=stopped
+    )
+    return page, status
 
 
 def _save(form: ProfileForm) -> None:

@@ -14,9 +14,18 @@ from apps.models.trash import TrashedImage
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
 from apps.models.video import Video, VideoFrame, VideoStatus
+from apps.models.webhook import (
+    ANSWER_TEXT,
+    URL_LENGTH,
+    Delivery,
+    DeliveryStatus,
+    OffReason,
+    Webhook,
+)
 from apps.models.worker import Worker
 
 __all__ = [
+    "ANSWER_TEXT",
     "CALL_TEXT",
     "DETECTOR",
     "MAX_LABEL_LENGTH",
@@ -27,9 +36,12 @@ __all__ = [
     "STANDS",
     "TURNS",
     "UNSAID",
+    "URL_LENGTH",
     "VISIBLE",
     "Annotation",
     "ClientCall",
+    "Delivery",
+    "DeliveryStatus",
     "Detection",
     "Export",
     "ExportStatus",
@@ -40,6 +52,7 @@ __all__ = [
     "ImportStatus",
     "ImportedPicture",
     "KeptAnswer",
+    "OffReason",
     "PictureCount",
     "Result",
     "Role",
@@ -55,6 +68,7 @@ __all__ = [
     "Video",
     "VideoFrame",
     "VideoStatus",
+    "Webhook",
     "Worker",
     "fold",
     "new_session_key",

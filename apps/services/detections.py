@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -16,12 +16,13 @@ from apps.services.models import ModelService
 from apps.services.reading import from_storage
 from apps.services.results import shown_now, store_result
 from apps.services.tags import TagService
+from apps.services.webhooks import Outbox
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
 from apps.vision.decode import Decoded, decode
 from apps.vision.handover import Handover
 from apps.vision.prepare import DETAIL_SIDE
-from apps.vision.types import Detections, Engine
+from apps.vision.types import Box, Detections, Engine
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class DetectionService:
     tags: TagService
     models: ModelService
     workers: WorkerService
+    outbox: Outbox
     observe: Observer = _unobserved
     reading: Callable[[], AbstractContextManager[object]] = nullcontext  # around what only reads
     handover: Handover = field(default_factory=lambda: Handover(limit=0))
@@ -161,7 +163,7 @@ class DetectionService:
         left = self.workers.left_behind(rows, self.busy)
         for row in left:
             again = row.attempts < MAX_ATTEMPTS
-            self.session.execute(
+            moved = self.session.scalar(
                 update(Image)
                 .where(Image.id == row.id, running, Image.attempts == row.attempts)
                 .values(
@@ -169,7 +171,10 @@ class DetectionService:
                     error=None if again else CRASHED,
                     claimed_by=None,
                 )
+                .returning(Image.id)
             )
+            if moved is not None and not again:
+                self.outbox.picture(row.id)
         self.session.commit()
         if left:
             logger.info("recovered rows=%d", len(left))
@@ -221,12 +226,19 @@ class DetectionService:
             return False
         store_result(self.session, claim.image_id, found, now, duration_ms)
         self.tags.follow_result(claim.image_id)
-        self.session.commit()
+        self._commit_and_tell(claim.image_id, found.boxes)
         return True
 
-    def _fail(self, claim: Claim, reason: str) -> None:
-        self._settle(claim, status=ImageStatus.FAILED, error=reason[:300])
+    def _commit_and_tell(self, image_id: int, boxes: Iterable[Box] = ()) -> None:
+        """What is told of the end of a detection is in the same transaction."""
+        told = self.outbox.picture(image_id, boxes)
         self.session.commit()
+        if told:
+            self.outbox.wake()
+
+    def _fail(self, claim: Claim, reason: str) -> None:
+        if self._settle(claim, status=ImageStatus.FAILED, error=reason[:300]):
+            self._commit_and_tell(claim.image_id)
 
     def _fail_or_retry(self, claim: Claim, reason: str = FAILED) -> None:
         self.session.rollback()

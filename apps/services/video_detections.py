@@ -16,6 +16,7 @@ from apps.services.detections import MAX_ATTEMPTS
 from apps.services.models import ModelService
 from apps.services.reading import from_storage
 from apps.services.videos import MOST_LOOKS
+from apps.services.webhooks import Outbox
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
 from apps.vision.clips import ClipFrame, frames_of
@@ -70,6 +71,7 @@ class VideoDetections:
     engine: Engine
     models: ModelService
     workers: WorkerService
+    outbox: Outbox
     max_pixels: int
     max_seconds: float
     save_seconds: float = SAVE_SECONDS
@@ -134,11 +136,14 @@ class VideoDetections:
                 values = {
                     "status": VideoStatus.FAILED, "error": CRASHED, "finished_at": utcnow()
                 }  # fmt: skip
-            self.session.execute(
+            moved = self.session.scalar(
                 update(Video)
                 .where(Video.id == row.id, running, Video.attempts == row.attempts)
                 .values(claimed_by=None, **values)
+                .returning(Video.id)
             )
+            if moved is not None:
+                self.outbox.clip(row.id)  # which knows what is worth a word
         self.session.commit()
         if left:
             logger.info("recovered clips=%d", len(left))
@@ -279,10 +284,13 @@ class VideoDetections:
         )
 
     def _end(self, claim: VideoClaim, status: VideoStatus, **values: object) -> None:
-        self._update(
+        ended = self._update(
             claim, Video.id, status=status, claimed_by=None, finished_at=utcnow(), **values
         )
+        told = self.outbox.clip(claim.video_id) if ended is not None else 0
         self.session.commit()
+        if told:
+            self.outbox.wake()
 
     def _fail_or_retry(self, claim: VideoClaim, reason: str = FAILED) -> None:
         self.session.rollback()

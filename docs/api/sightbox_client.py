@@ -63,6 +63,23 @@ class Sightbox:
     def tag(self, image_id: int, name: str) -> None:
         self.ask("POST", f"/images/{image_id}/tags", body={"name": name})
 
+    def boxes(self, image_id: int) -> list[dict[str, Any]]:
+        """The boxes as people see them: a person's, then a model's that nobody has judged."""
+        found: list[dict[str, Any]] = self.ask("GET", f"/images/{image_id}/boxes")["boxes"]
+        return found
+
+    def draw(self, image_id: int, label: str, box: list[float]) -> dict[str, Any]:
+        """A new box [x1, y1, x2, y2], in pixels of the upright picture."""
+        body = {"label": label, "box": box}
+        made: dict[str, Any] = self.ask("POST", f"/images/{image_id}/boxes", body=body)
+        return made
+
+    def judge(self, image_id: int, box_id: str, *, good: bool, version: str = "*") -> None:
+        """Accept or reject what a model found; ``version``: the ETag that was seen, "*" for any."""
+        verdict = "accept" if good else "reject"
+        path = f"/images/{image_id}/boxes/{box_id}/{verdict}"
+        self.ask("POST", path, headers={"If-Match": version})
+
     def labels(self, model: str) -> list[str]:
         found: list[str] = self.ask("GET", f"/models/{quote(model)}/labels")
         return found
@@ -73,12 +90,18 @@ class Sightbox:
     # -- HTTP ------------------------------------------------------------------------------
 
     def ask(
-        self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The JSON of an answer; raises Refused."""
         data = None if body is None else json.dumps(body).encode()
         address = f"{self.address}{path}?{urlencode(query)}" if query else self.address + path
-        return self._send(method, address, data, {"Content-Type": "application/json"})
+        kind = {} if data is None else {"Content-Type": "application/json"}
+        return self._send(method, address, data, kind | (headers or {}))
 
     def _form(
         self,

@@ -63,6 +63,11 @@ def test_the_example_client_does_all_that_it_offers(server, token_of, tmp_path, 
     box.tag(image_id, "holiday")
     assert [image["id"] for image in box.images("holiday")] == [image_id]
     assert "digit" not in box.labels("lenet5.mnist")
+    box.draw(image_id, "bird", [1, 2, 30, 40])
+    dog, cat = (one["id"] for one in box.boxes(image_id) if one["source"] == "model")
+    box.judge(image_id, dog, good=True)
+    box.judge(image_id, cat, good=False)
+    assert [one["label"] for one in box.boxes(image_id)] == ["bird", "dog"]
     box.delete(image_id)
     assert list(box.images()) == []
     with pytest.raises(module["Refused"], match="no such picture") as refusal:

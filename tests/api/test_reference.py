@@ -38,7 +38,9 @@ EXAMPLES = 4  # for each operation
 def application(tmp_path_factory):
     """One application for all made-up requests, and the token of an administrator."""
     folder = str(tmp_path_factory.mktemp("instance"))
-    app = create_app("testing", INSTANCE_PATH=folder, PROPAGATE_EXCEPTIONS=False)
+    app = create_app(
+        "testing", INSTANCE_PATH=folder, PROPAGATE_EXCEPTIONS=False, OUTBOUND_PRIVATE=True
+    )
     with app.app_context():
         db.create_all()
         user = User(username="root", email="r@example.com", password="-", role=Role.ADMIN)
@@ -68,14 +70,30 @@ def there(request, application) -> Callable[[], dict[str, Any]]:
         made = client.post(f"{PREFIX}/users", json=user, headers=bearer(application))
         image_id = uploaded.json["results"][0]["image"]["id"]
         tag = client.get(f"{PREFIX}/images/{image_id}/tags", headers=bearer(application)).json[0]
+        boxes = client.get(f"{PREFIX}/images/{image_id}/boxes", headers=bearer(application)).json
+        box_id = boxes["boxes"][0]["id"]
+        hook, sent = hook_of(application, number)
         return {
             "image_id": image_id,
             "user_id": made.json["id"],
             "tag_id": tag["id"],
+            "box_id": box_id,
+            "webhook_id": hook.json["id"],
+            "delivery_id": sent.json["id"],
             "name": "lenet5.mnist",
         }
 
     return there
+
+
+def hook_of(app: Flask, number: int) -> tuple[Any, Any]:
+    """The answers to a new webhook and to its test; the one before goes, as there may be few."""
+    client, headers = app.test_client(), bearer(app)
+    for old in client.get(f"{PREFIX}/webhooks", headers=headers).json["items"]:
+        client.delete(f"{PREFIX}/webhooks/{old['id']}", headers=headers)
+    address = {"url": f"http://127.0.0.1:9/{number}"}
+    hook = client.post(f"{PREFIX}/webhooks", json=address, headers=headers)
+    return hook, client.post(f"{PREFIX}/webhooks/{hook.json['id']}/test", headers=headers)
 
 
 def bearer(app: Flask) -> dict[str, str]:

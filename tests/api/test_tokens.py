@@ -171,6 +171,8 @@ def test_each_token_may_ask_only_so_often(make_app):
     assert codes == [200, 200, 429]
     limited = program.get(ME, headers=first)
     assert int(limited.headers["Retry-After"]) > 0
+    assert limited.headers["X-RateLimit-Limit"] == "2"
+    assert limited.headers["X-RateLimit-Remaining"] == "0"
     assert limited.json["code"] == "rate_limited"
     assert program.get(ME, headers=second).status_code == 200
     wrong = {"Authorization": "Bearer guess"}

@@ -1,0 +1,293 @@
+"""Messages of the outbox on their way: signed, sent at least once, tried again for a day."""
+
+import base64
+import hashlib
+import hmac
+import logging
+import random
+import time
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.orm import Session, aliased, scoped_session
+
+from apps.errors import N_, AppError
+from apps.models import (
+    ANSWER_TEXT,
+    Delivery,
+    DeliveryStatus,
+    OffReason,
+    User,
+    Webhook,
+    utcnow,
+)
+from apps.outbound import Answer, post
+from apps.services.webhooks import SECRET_START, TEST, drop_waiting
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT = 10.0  # seconds for one answer
+LEASE = timedelta(seconds=120)  # after which a process that has a message counts as gone
+# Seconds before the second try, the third …; together 27.6 hours, as Standard Webhooks has it.
+PAUSES = (5, 300, 1800, 7200, 18000, 36000, 36000)
+JITTER = 0.2  # of a pause, both ways, so that what failed together does not come back together
+LONGEST = 36000.0  # seconds that an address can ask us to wait
+OFF_AFTER = timedelta(days=3)  # without one good answer
+KEPT = timedelta(days=30)  # of the log
+KEPT_ROWS = 500  # of the log of one webhook
+
+REDIRECTED = N_("It answered with a redirect, which is not followed. Give its own address.")
+NOT_GOOD = N_("It did not answer with success (a status from 200 to 299).")
+
+
+@dataclass(frozen=True)
+class _Try:
+    """What one try needs, and the right to make it."""
+
+    delivery_id: int
+    attempt: int
+    webhook_id: int
+    uid: str
+    event: str
+    body: bytes
+    url: str
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeliveryService:
+    """The sender's side of the outbox.
+
+    Args:
+        allow_private: as outbound.post has it.
+        reading: around what only reads.
+    """
+
+    session: scoped_session[Session]
+    allow_private: bool
+    reading: Callable[[], AbstractContextManager[object]] = nullcontext
+    send: Callable[..., Answer] = post
+
+    def next_due(self, but: Collection[int] = ()) -> int | None:
+        """The message that is due the longest, except ``but``.
+
+        Of one webhook only one message is on its way at a time, so that an address that hangs
+        holds up no other.
+        """
+        now = utcnow()
+        other = aliased(Delivery)
+        on_its_way = (
+            select(other.id)
+            .where(
+                other.webhook_id == Delivery.webhook_id,
+                other.status == DeliveryStatus.WAITING,
+                other.claimed_until > now,
+            )
+            .exists()
+        )
+        query = (
+            select(Delivery.id)
+            .where(
+                Delivery.status == DeliveryStatus.WAITING,
+                Delivery.next_at <= now,
+                Delivery.id.not_in(but),
+                ~on_its_way,
+            )
+            .order_by(Delivery.next_at, Delivery.id)
+            .limit(1)
+        )
+        with self.reading():
+            found = self.session.scalar(query)
+            self.session.commit()
+        return found
+
+    def run(self, delivery_id: int) -> None:
+        """Try once to send a message that is due. Again, or by two at once, does nothing more."""
+        one = self._claim(delivery_id)
+        if one is None:
+            return
+        answer, error, started = None, "", time.perf_counter()
+        try:
+            answer = self.send(
+                one.url,
+                one.body,
+                headers_of(one.uid, one.body, one.secrets, int(time.time())),
+                timeout=TIMEOUT,
+                allow_private=self.allow_private,
+            )
+        except AppError as refusal:
+            error = str(refusal)
+        except Exception:
+            logger.exception("delivery failed delivery_id=%d", delivery_id)
+            error = "unexpected error"
+        self._settle(one, answer, error, round(1000 * (time.perf_counter() - started)))
+
+    def run_due(self) -> int:
+        """Send all that is due, one after the other; how many."""
+        number = 0
+        while (delivery_id := self.next_due()) is not None:
+            self.run(delivery_id)
+            number += 1
+        return number
+
+    def _claim(self, delivery_id: int) -> _Try | None:
+        now = utcnow()
+        row = self.session.execute(
+            update(Delivery)
+            .where(
+                Delivery.id == delivery_id,
+                Delivery.status == DeliveryStatus.WAITING,
+                Delivery.next_at <= now,
+                or_(Delivery.claimed_until.is_(None), Delivery.claimed_until <= now),
+            )
+            .values(claimed_until=now + LEASE, attempts=Delivery.attempts + 1)
+            .returning(Delivery.attempts, Delivery.webhook_id, Delivery.uid, Delivery.event,
+                       Delivery.body)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()  # fmt: skip
+        if row is None:
+            self.session.rollback()
+            return None
+        hook = self.session.execute(
+            select(
+                Webhook.url, Webhook.secret, Webhook.old_secret, Webhook.old_until, Webhook.off_at
+            )
+            .join(User, User.id == Webhook.owner_id)
+            .where(Webhook.id == row.webhook_id, User.active.is_(True))
+        ).one_or_none()
+        if hook is None or hook.off_at is not None:
+            drop_waiting(self.session, row.webhook_id)
+            self.session.commit()
+            return None
+        self.session.commit()
+        old = hook.old_secret if hook.old_until is not None and hook.old_until > now else None
+        return _Try(
+            delivery_id, row.attempts, row.webhook_id, row.uid, row.event, row.body.encode(),
+            hook.url, (hook.secret, old) if old else (hook.secret,),
+        )  # fmt: skip
+
+    def _settle(self, one: _Try, answer: Answer | None, error: str, duration_ms: int) -> None:
+        """Write what came of a try; nothing if the message was taken from it meanwhile."""
+        now = utcnow()
+        good = answer is not None and 200 <= answer.status < 300
+        if answer is not None and not good:
+            redirect = 300 <= answer.status < 400
+            error = REDIRECTED if redirect else NOT_GOOD
+        status, next_at = DeliveryStatus.DELIVERED, now
+        gone = answer is not None and answer.status == 410
+        if not good:
+            last = one.attempt > len(PAUSES) or one.event == TEST or gone
+            status = DeliveryStatus.FAILED if last else DeliveryStatus.WAITING
+            next_at = now if last else now + _pause(one.attempt, answer)
+        kept = self.session.scalar(
+            update(Delivery)
+            .where(
+                Delivery.id == one.delivery_id,
+                Delivery.attempts == one.attempt,
+                Delivery.status == DeliveryStatus.WAITING,
+            )
+            .values(
+                status=status,
+                next_at=next_at,
+                claimed_until=None,
+                tried_at=now,
+                answer_status=answer.status if answer else None,
+                answer=_text(answer.body) if answer else None,
+                error=error[:300] or None,
+                duration_ms=duration_ms,
+            )
+            .returning(Delivery.id)
+            .execution_options(synchronize_session=False)
+        )
+        if kept is not None:
+            self._note(one.webhook_id, now, good=good, gone=gone)
+            self._forget(one.webhook_id, now)
+        self.session.commit()
+        logger.info(
+            "delivery id=%d attempt=%d status=%s answer=%s ms=%d",
+            *(one.delivery_id, one.attempt, status.value, answer.status if answer else "none"),
+            duration_ms,
+        )
+
+    def _note(self, webhook_id: int, now: datetime, *, good: bool, gone: bool) -> None:
+        """How its address behaves; one that fails for long, or is gone, is switched off."""
+        here = update(Webhook).where(Webhook.id == webhook_id)
+        here = here.execution_options(synchronize_session=False)
+        if good:
+            self.session.execute(
+                here.where(Webhook.failing_since.is_not(None)).values(failing_since=None)
+            )
+            return
+        self.session.execute(here.where(Webhook.failing_since.is_(None)).values(failing_since=now))
+        reason = OffReason.GONE if gone else OffReason.FAILING
+        off = here.where(Webhook.off_at.is_(None)).values(off_at=now, off_reason=reason)
+        if not gone:
+            off = off.where(Webhook.failing_since <= now - OFF_AFTER)
+        if self.session.scalar(off.returning(Webhook.id)) is not None:
+            logger.warning("webhook switched off id=%d reason=%s", webhook_id, reason.value)
+            drop_waiting(self.session, webhook_id)
+
+    def _forget(self, webhook_id: int, now: datetime) -> None:
+        """Of the log, what is old or too much."""
+        mine = (Delivery.webhook_id == webhook_id) & (Delivery.status != DeliveryStatus.WAITING)
+        oldest = (
+            select(Delivery.id)
+            .where(Delivery.webhook_id == webhook_id)
+            .order_by(Delivery.id.desc())
+            .offset(KEPT_ROWS)
+            .limit(1)
+            .scalar_subquery()
+        )
+        self.session.execute(
+            delete(Delivery)
+            .where(mine, or_(Delivery.created_at < now - KEPT, Delivery.id <= oldest))
+            .execution_options(synchronize_session=False)
+        )
+
+
+def headers_of(uid: str, body: bytes, secrets: Collection[str], timestamp: int) -> dict[str, str]:
+    """The headers of Standard Webhooks: id, time (seconds since 1970) and one signature for each
+    secret."""
+    signed = f"{uid}.{timestamp}.".encode() + body
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "Sightbox-Webhook",
+        "webhook-id": uid,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{_signature(secret, signed)}" for secret in secrets),
+    }
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix(SECRET_START))
+    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def _pause(attempt: int, answer: Answer | None) -> timedelta:
+    """How long until the next try, at least as long as the address asks for."""
+    seconds = PAUSES[attempt - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    asked = _retry_after(answer.retry_after) if answer is not None else 0.0
+    return timedelta(seconds=max(seconds, min(asked, LONGEST)))
+
+
+def _retry_after(text: str) -> float:
+    """Seconds that a Retry-After asks for, a number or a date; 0 if it says nothing."""
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - utcnow()).total_seconds()
+
+
+def _text(body: bytes) -> str:
+    """For people: no bytes that are no text."""
+    text = body.decode("utf-8", "replace")[:ANSWER_TEXT]
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "�" for letter in text)
