@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 NO_TOKEN = N_("Send a token: “Authorization: Bearer …”. Your account page makes one.")
 NOBODY = Caller(0, "", False, 0.5, frozenset({"detect"}), "")  # a program on this machine
 FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
-HAS_TEXT = ("error", "detail")  # keys of error bodies, in every protocol
+HAS_TEXT = ("message", "error", "detail")  # keys of error bodies, in every protocol
 
 
 def caller() -> Caller:
