@@ -5,6 +5,7 @@ from apps.models.annotation import MAX_LABEL_LENGTH, STANDS, Annotation, Verdict
 from apps.models.counts import PictureCount, TagCount
 from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
+from apps.models.labelstudio import LabelStudio
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
 from apps.models.token import CALL_TEXT, ClientCall, KeptAnswer, Token
@@ -31,6 +32,7 @@ __all__ = [
     "ImageStatus",
     "ImageTag",
     "KeptAnswer",
+    "LabelStudio",
     "PictureCount",
     "Result",
     "Role",
