@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("host", sa.String(length=300), nullable=False),
         sa.Column("token", sa.String(length=4000), nullable=False),
         sa.Column("model", sa.String(length=200), nullable=False),
-        sa.Column("min_score", sa.Float(), nullable=False),
+        sa.Column("min_score", sa.Double(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
