@@ -21,7 +21,8 @@ def function(app, ann, tmp_path, monkeypatch, token_of, server):
     monkeypatch.setenv("SIGHTBOX_URL", server)
     monkeypatch.setenv("SIGHTBOX_TOKEN", token_of())
     loader = importlib.util.spec_from_file_location("sightbox_cvat", path)
-    assert loader is not None and loader.loader is not None
+    assert loader is not None
+    assert loader.loader is not None
     module = importlib.util.module_from_spec(loader)
     loader.loader.exec_module(module)
     return module
