@@ -38,6 +38,7 @@ from apps.services.import_rows import RowWriter
 from apps.services.imports import ImportService
 from apps.services.instant import InstantService
 from apps.services.keeping import Keeper
+from apps.services.labelstudios import LabelStudioService
 from apps.services.live import FRAME_PIXELS, LiveService
 from apps.services.models import ModelService
 from apps.services.own_models import OwnModelService
@@ -101,6 +102,7 @@ class Container:
     tags: TagService
     accounts: AccountService
     instant: InstantService
+    labelstudios: LabelStudioService
     tokens: TokenService
     client_calls: ClientCallService
     idempotency: IdempotencyService
@@ -187,7 +189,15 @@ def init_app(app: Flask) -> None:
         import_jobs=import_jobs,
         tags=tags,
         accounts=AccountService(session, storage),
-        instant=InstantService(session, engine, models, limits.image_pixels),
+        instant=(instant := InstantService(session, engine, models, limits.image_pixels)),
+        labelstudios=LabelStudioService(
+            session,
+            instant,
+            app.config["SECRET_KEY"],
+            limits.file_bytes,
+            bool(app.config.get("OUTBOUND_PRIVATE", False)),
+            writing,
+        ),
         tokens=TokenService(session, writing),
         client_calls=ClientCallService(session, writing),
         idempotency=IdempotencyService(session, writing),

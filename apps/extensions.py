@@ -71,7 +71,7 @@ ASKING_FORMS = frozenset(
 
 # Below these, programs ask: with a token, never with a cookie. They read first, and call
 # begin_writing() or writing() when they have something to write.
-PROGRAM_PATHS = ("/api/", "/v1/")
+PROGRAM_PATHS = ("/api/", "/v1/", "/infer/", "/model/", "/info", "/labelstudio/")
 
 
 @event.listens_for(Engine, "connect")

@@ -49,7 +49,14 @@ class Answer:
     retry_after: str = ""  # that header, as it was sent
 
 
-def fetch(url: str, *, most_bytes: int, timeout: float, allow_private: bool) -> bytes:
+def fetch(
+    url: str,
+    *,
+    most_bytes: int,
+    timeout: float,
+    allow_private: bool,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """What is at ``url``.
 
     Args:
@@ -61,7 +68,7 @@ def fetch(url: str, *, most_bytes: int, timeout: float, allow_private: bool) -> 
         Unanswered: no connection, no answer in time, or one that is not 200.
         TooLarge: more than ``most_bytes`` bytes.
     """
-    with _answer("GET", url, None, {}, timeout, allow_private) as response:
+    with _answer("GET", url, None, headers or {}, timeout, allow_private) as response:
         if response.status != http.client.OK:
             raise Unanswered(
                 N_("“%(host)s” answered with status %(status)s instead of the file."),

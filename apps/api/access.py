@@ -22,7 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 NO_TOKEN = N_("Send a token: “Authorization: Bearer …”. Your account page makes one.")
 NOBODY = Caller(0, "", False, 0.5, frozenset({"detect"}), "")  # a program on this machine
 FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
-HAS_TEXT = ("error", "detail")  # keys of error bodies, in every protocol
+SECRET_PATH = "/labelstudio/"  # what follows lets a Label Studio in
+HAS_TEXT = ("message", "detail", "error")  # keys of error bodies, in every protocol
 
 
 def caller() -> Caller:
@@ -86,13 +87,23 @@ def enter(token: str, scope: str) -> None:
         g.caller = services().tokens.check(token)
     except Unauthorized as error:
         g.refused = error
-        _count(current_app.config["API_REFUSED_RATE"], "refused", request.remote_addr or "")
+        count_refused()
         raise
-    _count(current_app.config["API_RATE"], "token", caller().token)
+    count_token(caller().token)
     if scope and not caller().may(scope):
         raise Forbidden(
             N_("This token may not do that: it lacks the scope “%(scope)s”."), scope=scope
         )
+
+
+def count_refused() -> None:
+    """Count a request that nobody let in; raises TooMany."""
+    _count(current_app.config["API_REFUSED_RATE"], "refused", request.remote_addr or "")
+
+
+def count_token(prefix: str) -> None:
+    """Count a request of the token that begins so; raises TooMany."""
+    _count(current_app.config["API_RATE"], "token", prefix)
 
 
 def _open_here() -> bool:
@@ -161,13 +172,16 @@ def _call(response: Response) -> Call:
     refused: Unauthorized | None = g.get("refused")
     owner = asked.user_id or None if asked else refused.owner_id if refused else None
     prefix = asked.token if asked else refused.prefix if refused else ""
-    rest = request.path.startswith("/api/") and request.url_rule is not None
+    # Of addresses with numbers in them the kind is enough; one with a secret is never kept.
+    rest = request.path.startswith(("/api/", SECRET_PATH))
+    path = str(request.url_rule.rule) if rest and request.url_rule else request.path
+    if path.startswith(SECRET_PATH):
+        path = f"{SECRET_PATH}…/{path[len(SECRET_PATH) :].partition('/')[2]}"
     return Call(
         owner_id=owner,
         token=prefix,
         method=request.method[:8],
-        # Of addresses with numbers in them the kind is enough.
-        path=str(request.url_rule.rule) if rest and request.url_rule else request.path,
+        path=path,
         status=response.status_code,
         error=_error_of(response) if response.status_code >= 400 else "",
         client=request.user_agent.string,

@@ -2,7 +2,17 @@
 
 from flask import Flask
 
-from apps.api import access, connect, deepstack, problems, rest, tokens, webhook_pages
+from apps.api import (
+    access,
+    connect,
+    deepstack,
+    labelstudio,
+    problems,
+    rest,
+    roboflow,
+    tokens,
+    webhook_pages,
+)
 from apps.errorpages import answer_below
 from apps.extensions import csrf
 
@@ -16,6 +26,13 @@ def init_app(app: Flask) -> None:
     csrf.exempt(deepstack.bp)
     app.register_blueprint(deepstack.bp)
     answer_below(app, "/v1/", deepstack.error)
+    csrf.exempt(labelstudio.bp)
+    app.register_blueprint(labelstudio.bp)
+    answer_below(app, access.SECRET_PATH, labelstudio.error)
+    csrf.exempt(roboflow.bp)
+    app.register_blueprint(roboflow.bp)
+    for prefix in roboflow.PREFIXES:
+        answer_below(app, prefix, roboflow.error)
     answer_below(app, "/api/", problems.problem)
     rest.init_app(app)
     app.after_request(access.log_call)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, current_app, render_template, request
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    flash,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_login import current_user, login_required
@@ -42,13 +51,63 @@ def test() -> ResponseReturnValue:
     return _page(checks)
 
 
+@bp.post("/connect/labelstudio")
+@login_required
+def new_labelstudio() -> ResponseReturnValue:
+    """A connection; its address is shown in this answer alone."""
+    fields = request.form
+    try:
+        least = float(fields.get("min_score", "0.4"))
+    except ValueError:
+        least = -1.0  # which is refused with the reason
+    try:
+        _, secret = services().labelstudios.connect(
+            current_user.id,
+            fields.get("host", ""),
+            fields.get("studio_token", ""),
+            fields.get("model", ""),
+            least,
+        )
+    except AppError as error:
+        return _page(studio_error=error_text(error)), error.status
+    made = f"{request.host_url}labelstudio/{secret}"
+    return _page(studio_address=made), 201
+
+
+@bp.post("/connect/labelstudio/<int:connection_id>/remove")
+@login_required
+def remove_labelstudio(connection_id: int) -> ResponseReturnValue:
+    services().labelstudios.remove(current_user.id, connection_id)
+    flash(gettext("The Label Studio is connected no longer."), "success")
+    return redirect(url_for("connect.index", _anchor="labelstudio"), 303)
+
+
+@bp.get("/connect/cvat.py")
+@login_required
+def cvat_function() -> ResponseReturnValue:
+    """The auto-annotation function for CVAT, with this server and a model filled in."""
+    model = services().instant.model_called(request.args.get("model") or None)
+    name, labels = services().labelstudios.classes_of(model)
+    text = render_template(
+        "api/cvat_function.py.txt",
+        address=json.dumps(request.host_url.rstrip("/")),
+        model=json.dumps(name),
+        labels=json.dumps(list(labels), indent=4),
+    )
+    response = Response(text, mimetype="text/x-python")
+    response.headers["Content-Disposition"] = "attachment; filename=sightbox_cvat.py"
+    return response
+
+
 @bp.get("/connect/api")
 def reference() -> ResponseReturnValue:
     """Every operation of the REST interface, to read and to try."""
     return render_template("api/reference.html")
 
 
-def _page(checks: list[Check] | None = None) -> str:
+def _page(
+    checks: list[Check] | None = None, studio_address: str = "", studio_error: str = ""
+) -> str:
     admin = current_user.is_admin
     calls = services().client_calls.latest(current_user.id, nobodys=admin)
     address = urlsplit(request.host_url)
@@ -63,6 +122,9 @@ def _page(checks: list[Check] | None = None) -> str:
         node_red=json.dumps(_flow(request.host_url), indent=1),
         open_here=current_app.config["API_OPEN_ON_LOOPBACK"],
         models=services().models.ready(),
+        studios=services().labelstudios.of_owner(current_user.id),
+        studio_address=studio_address,
+        studio_error=studio_error,
     )
 
 

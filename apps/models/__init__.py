@@ -7,6 +7,7 @@ from apps.models.export import Export, ExportStatus
 from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
 from apps.models.import_ import OPEN, TURNS, Import, ImportedPicture, ImportStatus
+from apps.models.labelstudio import LabelStudio
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
 from apps.models.token import CALL_TEXT, ClientCall, KeptAnswer, Token
@@ -52,6 +53,7 @@ __all__ = [
     "ImportStatus",
     "ImportedPicture",
     "KeptAnswer",
+    "LabelStudio",
     "OffReason",
     "PictureCount",
     "Result",
