@@ -23,7 +23,7 @@ def create_app(config_key: str = "local", **overrides: Any) -> Flask:
         ConfigError: a setting is missing or wrong; the text says which.
     """
     instance = config.instance_path(config_key, overrides)
-    app = Flask("apps", instance_path=instance, static_folder=None)  # see apps/assets.py
+    app = Flask("apps", instance_path=instance, static_folder=None, static_url_path="/static")
     app.url_map.converters["int"] = web.RowIdConverter
     config.load(app, config_key, overrides)
     logs.init_app(app)

@@ -195,7 +195,7 @@ def init_app(app: Flask) -> None:
             instant,
             app.config["SECRET_KEY"],
             limits.file_bytes,
-            bool(app.config.get("OUTBOUND_PRIVATE", False)),
+            app.config["OUTBOUND_PRIVATE"],
             writing,
         ),
         tokens=TokenService(session, writing),

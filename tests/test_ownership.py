@@ -30,7 +30,10 @@ OWNED = {
     ("POST", "/images/delete/{id}"): 303,
 }
 # see test_crud.py, tests/api, test_video.py, test_imports.py
-ELSEWHERE = ("/crud/", "/api/", "/v1/", "/video/", "/imports/")
+ELSEWHERE = (
+    *("/crud/", "/api/", "/v1/", "/video/", "/imports/"),
+    *("/account/webhooks/", "/labelstudio/", "/connect/labelstudio/"),
+)
 # Rules with an argument that belong to nobody, or are tested elsewhere: test_classifier.py.
 OPEN = {
     "/account/tokens/<int:token_id>/revoke",
@@ -44,6 +47,7 @@ OPEN = {
     "/exports/<int:export_id>/file",  # test_exports.py
     "/exports/<int:export_id>/cancel",
     "/exports/<int:export_id>/delete",
+    "/assets/<tree>/<path:filename>",
     "/auth/reset/<token>",
     "/auth/confirm/<token>",
     "/auth/change-email/<token>",

@@ -236,7 +236,7 @@ def _picture(entry: Any, most: int) -> bytes:
             N_("“image” is an object with “type” (“base64” or “url”) and “value”, a text.")
         )
     if kind == "url":
-        private = bool(current_app.config.get("OUTBOUND_PRIVATE", False))
+        private = current_app.config["OUTBOUND_PRIVATE"]
         return outbound.fetch(value, most_bytes=most, timeout=TIMEOUT, allow_private=private)
     return _from_base64(value, most)
 

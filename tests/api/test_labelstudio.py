@@ -10,7 +10,7 @@ from sqlalchemy import select
 from apps import outbound
 from apps.container import services
 from apps.extensions import db
-from apps.models import ClientCall, LabelStudio
+from apps.models import ClientCall, LabelStudio, Role
 from apps.services.labelstudios import LabelStudioService
 from tests.conftest import picture_bytes
 
@@ -69,8 +69,14 @@ def connect(app, make_user, monkeypatch):
     classes = ("a model", ("dog", "cat"))  # of the engine of the tests
     monkeypatch.setattr(LabelStudioService, "classes_of", lambda *_: classes)
 
-    def connect(host: str = HOST, token: str = "", model: str = "fast", least: float = 0.2) -> str:
-        user_id = make_user("ann")
+    def connect(
+        host: str = HOST,
+        token: str = "",
+        model: str = "fast",
+        least: float = 0.2,
+        role: Role = Role.ADMIN,
+    ) -> str:
+        user_id = make_user("ann", role=role)
         with app.app_context():
             made = services(app).labelstudios.connect(user_id, host, token, model, least)
             return f"/labelstudio/{made[1]}"
@@ -257,3 +263,14 @@ def test_a_connection_is_made_on_the_page_and_its_secret_is_shown_once(app, ann,
     assert app.test_client().post("/connect/labelstudio", data=data).status_code == 302
     app.config["WTF_CSRF_ENABLED"] = True
     assert ann.post("/connect/labelstudio", data=data).status_code == 400
+
+
+@pytest.mark.parametrize("token", ["old", REFRESH])
+def test_only_administrators_reach_a_label_studio_inside_this_network(
+    app, program, connect, studio, logged, token
+):
+    path = connect(studio, token, role=Role.USER)
+    [found] = program.post(f"{path}/predict", json=tasks("/data/1.png")).json["results"]
+    assert found["result"] == []
+    assert Studio.seen == []
+    assert any("OUTBOUND_PRIVATE" in error for _, _, error in logged())
