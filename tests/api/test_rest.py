@@ -12,7 +12,10 @@ from apps.extensions import db
 from apps.models import Image, KeptAnswer, Role
 from tests.conftest import picture_bytes
 
-NUMBERS = ("image_id", "tag_id", "user_id", "webhook_id", "delivery_id")  # in addresses
+# In addresses.
+NUMBERS = (
+    *("image_id", "tag_id", "user_id", "webhook_id", "delivery_id", "export_id", "import_id"),
+)
 
 
 @pytest.fixture
