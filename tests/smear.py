@@ -1,5 +1,7 @@
 """A drawn blood smear: real enough for the shipped weights, and free of any licence."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
@@ -22,6 +24,15 @@ def smear(
 
     The cells do not touch each other. The same seed draws the same picture.
     """
+    picture, places = _drawn(seed, size, red_cells)
+    return picture.copy(), list(places)
+
+
+@cache
+def _drawn(
+    seed: int, size: tuple[int, int], red_cells: int
+) -> tuple[Image.Image, tuple[Corners, ...]]:
+    """Drawn once: a picture takes the better part of a second."""
     random = np.random.default_rng(seed)
     width, height = size
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -34,7 +45,7 @@ def smear(
     picture = picture.filter(ImageFilter.GaussianBlur(1.6))
     noise = random.normal(0, 2.0, (height, width, 3))
     picture = Image.fromarray(_bytes(np.asarray(picture) + noise))
-    return picture, [(x - r, y - r, x + r, y + r) for x, y, r in places]
+    return picture, tuple((x - r, y - r, x + r, y + r) for x, y, r in places)
 
 
 def _places(
