@@ -200,7 +200,12 @@ def test_scrolling_goes_on_and_coming_back_finds_the_same_place(new_page, fill, 
         page.go_back()
         expect(page).to_have_url(re.compile(r"page=3$"))
         expect(tile(page, ids[30])).to_be_in_viewport()
-        assert abs(tile(page, ids[30]).bounding_box()["y"] - before) < 60
+        page.wait_for_function(
+            """([id, y]) => Math.abs(
+                document.querySelector(`[data-image="${id}"]`).getBoundingClientRect().top - y
+            ) < 60""",
+            arg=[ids[30], before],
+        )
         page.evaluate("scrollTo(0, 300)")
         page.mouse.wheel(0, -200)
         expect(tile(page, ids[20])).to_be_attached()  # the page before this one came too
