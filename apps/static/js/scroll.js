@@ -29,8 +29,10 @@ function insert(side, page) {
   place.dataset.href = page.querySelector(`[data-more="${side}"]`)?.dataset.href ?? "";
   const before = document.documentElement.scrollHeight;
   const top = scrollY;
-  if (side === "after") tiles().append(...fresh);
-  else {
+  if (side === "after") {
+    tiles().append(...fresh);
+    settle();
+  } else {
     tiles().prepend(...fresh);
     scrollTo({ top: top + document.documentElement.scrollHeight - before, behavior: "instant" });
   }
@@ -142,9 +144,20 @@ function restore() {
     return;
   }
   if (place?.address !== location.href) return;
-  const tile = tiles()?.querySelector(`[data-image="${CSS.escape(place.image ?? "")}"]`);
-  if (tile) scrollTo({ top: scrollY + tile.getBoundingClientRect().top - place.top, behavior: "instant" });
+  wanted = place;
+  settle();
 }
+
+// A page that is still too short for the place grows by the next ones, unless somebody scrolls before.
+let wanted = null;
+function settle() {
+  const tile = wanted && tiles()?.querySelector(`[data-image="${CSS.escape(wanted.image ?? "")}"]`);
+  if (!tile) return;
+  scrollTo({ top: scrollY + tile.getBoundingClientRect().top - wanted.top, behavior: "instant" });
+  const there = Math.abs(tile.getBoundingClientRect().top - wanted.top) < 2;
+  if (there || !edge("after")?.dataset.href) wanted = null;
+}
+for (const type of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(type, () => (wanted = null), { passive: true });
 
 function begin() {
   if (!tiles()) return;
