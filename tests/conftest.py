@@ -20,10 +20,10 @@ from sqlalchemy import event, select
 from werkzeug.test import TestResponse
 
 from apps.app import create_app
-from apps.container import services
 from apps.extensions import db
 from apps.models import Role, User
 from tests.broker import Broker
+from tests.served import stop_queues
 
 PASSWORD = "correct horse battery"  # of every account that make_user makes
 HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
@@ -55,11 +55,7 @@ def make_app(tmp_path) -> Iterator[Callable[..., Flask]]:
 
     yield make_app
     for app in apps:
-        services(app).queue.stop(timeout=10)
-        services(app).video_queue.stop(timeout=10)
-        services(app).import_queue.stop(timeout=10)
-        services(app).export_queue.stop(timeout=10)
-        services(app).webhook_queue.stop(timeout=10)
+        stop_queues(app)
         with app.app_context():
             db.session.remove()
             db.engine.dispose()

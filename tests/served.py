@@ -25,6 +25,14 @@ def served(app: Flask) -> Iterator[str]:
         server.server_close()
 
 
+def stop_queues(app: Flask) -> None:
+    """End every thread that works in the background of ``app``."""
+    here = services(app)
+    queues = (here.video_queue, here.import_queue, here.export_queue, here.webhook_queue)
+    for queue in (here.queue, *queues):
+        queue.stop(timeout=10)
+
+
 @contextmanager
 def site_of(app: Flask) -> Iterator[Flask]:
     """``app`` with an empty database, served at ``TEST_ADDRESS``; all it began ends with it."""
@@ -33,11 +41,7 @@ def site_of(app: Flask) -> Iterator[Flask]:
     with served(app) as address:
         app.config["TEST_ADDRESS"] = address
         yield app
-    services(app).queue.stop(10)
-    services(app).video_queue.stop(10)
-    services(app).import_queue.stop(10)
-    services(app).export_queue.stop(10)
-    services(app).webhook_queue.stop(10)
+    stop_queues(app)
     with app.app_context():
         db.session.remove()
         db.engine.dispose()

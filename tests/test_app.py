@@ -9,7 +9,6 @@ import pytest
 
 from apps.app import create_app
 from apps.config import ROOT, config
-from apps.container import services
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.web import safe_next
@@ -39,7 +38,7 @@ def test_production_sends_its_cookies_over_tls_alone(tmp_path, monkeypatch):
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert "Strict-Transport-Security" in answer.headers
-    services(app).queue.stop(20)
+    stop_queues(app)
 
 
 def test_an_unknown_configuration_names_the_known_ones(tmp_path):
@@ -105,6 +104,7 @@ def test_the_first_page_comes_without_torch(tmp_path):
     script = """
 import sys
 from apps.app import create_app
+from tests.served import stop_queues
 app = create_app("local", INSTANCE_PATH=sys.argv[1], MODEL_DOWNLOADS=False)
 client = app.test_client()
 assert client.get("/").status_code == 200
@@ -287,7 +287,7 @@ def test_a_fresh_local_installation_makes_its_tables_at_the_first_request(tmp_pa
     client = app.test_client()
     assert client.get("/").status_code == 200
     assert client.get("/readyz").status_code == 200
-    services(app).queue.stop(20)
+    stop_queues(app)
     with app.app_context():
         db.engine.dispose()
 
