@@ -12,6 +12,7 @@ from apps.config import ROOT, config
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.web import safe_next
+from tests.served import stop_queues
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,6 @@ def test_the_first_page_comes_without_torch(tmp_path):
     script = """
 import sys
 from apps.app import create_app
-from tests.served import stop_queues
 app = create_app("local", INSTANCE_PATH=sys.argv[1], MODEL_DOWNLOADS=False)
 client = app.test_client()
 assert client.get("/").status_code == 200
