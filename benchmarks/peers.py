@@ -45,8 +45,13 @@ class PeerProgram(Program):
         boundary = uuid.uuid4().hex
         body = multipart(boundary, {}, [("image", "x.jpg", data)])
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        self._line.request("POST", "/predict", body, headers)
-        answer = self._line.getresponse()
+        try:
+            self._line.request("POST", "/predict", body, headers)
+            answer = self._line.getresponse()
+        except ConnectionError:  # it hangs up after five seconds of silence
+            self._line.close()
+            self._line.request("POST", "/predict", body, headers)
+            answer = self._line.getresponse()
         text = answer.read()
         if answer.status != 200:
             raise RuntimeError(f"status {answer.status}: {text[:300]!r}")

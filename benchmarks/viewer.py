@@ -162,7 +162,7 @@ def weight(browser: Any) -> Iterator[Row]:
             "Network.loadingFinished",
             lambda e: sizes.update({e["requestId"]: e["encodedDataLength"]}),
         )
-        fill_in(page, "/auth/login", identity="measured", password=PASSWORD)
+        fill_in(page, "/auth/login", email="measured", password=PASSWORD)
         for name in ("first", "next"):
             if name == "first":
                 network.send("Network.clearBrowserCache")

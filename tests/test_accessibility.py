@@ -23,7 +23,7 @@ from tests.test_browser import (  # noqa: F401 (fixtures)
 VISITOR = ("/", "/auth/login", "/auth/signup", "/auth/reset", "/auth/help", "/models", "/nothing")
 EMPTY = (
     "/", "/images/search?search=nothing", "/review", "/trash", "/video", "/account/tokens",
-    "/imports",
+    "/imports", "/exports", "/account/webhooks",
 )  # fmt: skip
 FILLED = (
     "/", "/images/search?search=RBC>=", "/images/{id}", "/images/{id}/compare", "/upload",
