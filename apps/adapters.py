@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import ConfigError
 from apps.extensions import writing
-from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, Queue
+from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, Next, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import ThreadQueue
@@ -139,43 +139,62 @@ def queue_of(app: Flask, detections: DetectionService, trash: TrashService) -> Q
     raise _unknown("QUEUE", app, "thread", "celery")
 
 
-def _write(run: Callable[[int], object], job_id: int) -> None:
+def _write(run: Callable[..., object], *arguments: object) -> None:
     """Run a job inside of a request that only reads otherwise."""
     with writing():
-        run(job_id)
+        run(*arguments)
 
 
 def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
     """Clips have a thread of their own: one frame at a time is in the engine beside pictures."""
-    if not queue.works_here:
-        return _celery_queue(app, CLIP)
-    if isinstance(queue, InlineQueue):
-        return InlineQueue(lambda video_id: _write(clips.run, video_id))
-    threads = ThreadQueue(
-        run=lambda video_id: _run_clip(clips, threads, video_id),
-        next_job=clips.next_queued,
-        recover=clips.recover,
-        context=app.app_context,
-        poll=app.config["QUEUE_POLL_SECONDS"],
-        name="clips",
-    )
-    return threads
+    return _thread_beside(app, queue, CLIP, clips.run, clips.next_queued, clips.recover)
 
 
 def import_queue_of(app: Flask, queue: Queue, jobs: ImportJobs) -> Queue:
     """Imports have a thread of their own: they read and write files, and need no engine."""
+    return _thread_beside(
+        app, queue, IMPORT, lambda number, _stop: jobs.run(number), jobs.next_queued, jobs.recover
+    )
+
+
+def export_queue_of(app: Flask, queue: Queue, exports: ExportJobs) -> Queue:
+    """Exports have a thread of their own, as imports."""
+    return _thread_beside(
+        app, queue, EXPORT, exports.run, exports.next_queued,
+        lambda: (exports.recover(), exports.purge_due()),
+    )  # fmt: skip
+
+
+def _thread_beside(
+    app: Flask,
+    queue: Queue,
+    task: str,
+    run: Callable[[int, Callable[[], bool]], object],
+    next_job: Next,
+    recover: Callable[[], object],
+) -> Queue:
+    """For work of another kind than ``queue``, that of pictures, has: done by whoever does that.
+
+    Args:
+        run: does the job of a row; its second argument tells whether this process ends.
+    """
     if not queue.works_here:
-        return _celery_queue(app, IMPORT)
+        return _celery_queue(app, task)
     if isinstance(queue, InlineQueue):
-        return InlineQueue(lambda import_id: _write(jobs.run, import_id))
-    return ThreadQueue(
-        run=jobs.run,
-        next_job=jobs.next_queued,
-        recover=jobs.recover,
+        return InlineQueue(lambda number: _write(run, number, lambda: False))
+
+    def here(number: int) -> None:
+        run(number, lambda: threads.stopping)
+
+    threads = ThreadQueue(
+        run=here,
+        next_job=next_job,
+        recover=recover,
         context=app.app_context,
         poll=app.config["QUEUE_POLL_SECONDS"],
-        name="imports",
+        name=f"{task.rpartition('.')[2]}s",
     )
+    return threads
 
 
 def import_limits_of(app: Flask) -> ImportLimits:
@@ -187,23 +206,6 @@ def import_limits_of(app: Flask) -> ImportLimits:
     archive, files, unpacked, labels = (app.config[key] for key in keys)
     pictures = app.config["MAX_FILE_BYTES"], app.config["MAX_IMAGE_PIXELS"]
     return ImportLimits(archive, files, unpacked, labels, *pictures)
-
-
-def export_queue_of(app: Flask, queue: Queue, exports: ExportJobs) -> Queue:
-    """Exports have a thread of their own: they read and write files, and need no engine."""
-    if not queue.works_here:
-        return _celery_queue(app, EXPORT)
-    if isinstance(queue, InlineQueue):
-        return InlineQueue(lambda export_id: _write(exports.run, export_id))
-    threads = ThreadQueue(
-        run=lambda export_id: exports.run(export_id, lambda: threads.stopping),
-        next_job=exports.next_queued,
-        recover=lambda: (exports.recover(), exports.purge_due()),
-        context=app.app_context,
-        poll=app.config["QUEUE_POLL_SECONDS"],
-        name="exports",
-    )
-    return threads
 
 
 def webhook_queue_of(app: Flask, deliveries: DeliveryService) -> Queue:
@@ -222,10 +224,6 @@ def webhook_queue_of(app: Flask, deliveries: DeliveryService) -> Queue:
         threads=WEBHOOK_THREADS,
         name="webhooks",
     )
-
-
-def _run_clip(clips: VideoDetections, threads: ThreadQueue, video_id: int) -> None:
-    clips.run(video_id, lambda: threads.stopping)
 
 
 def clip_limits_of(app: Flask) -> ClipLimits:

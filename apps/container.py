@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy.orm import Session, scoped_session
@@ -142,16 +142,9 @@ def init_app(app: Flask) -> None:
     queue, engine = work.queue, work.engine
     limits, clip_limits = _limits(app), adapters.clip_limits_of(app)
     keeper = Keeper(session, storage, app.config["USER_QUOTA_BYTES"], writing)
-    import_limits = adapters.import_limits_of(app)
-    import_jobs = ImportJobs(
-        session, storage, work.workers, keeper, RowWriter(session, tags), queue, import_limits
-    )
-    import_queue = adapters.import_queue_of(app, queue, import_jobs)
-    gallery, reader = GalleryService(session, images, boxes), PictureReader(session, reading)
-    maker = ExportMaker(reader, storage, NativeMaker(session, storage, reader))
-    days = adapters.days_of(app, "EXPORT_DAYS")
-    export_jobs = ExportJobs(session, storage, work.workers, maker, gallery, days)
-    export_queue = adapters.export_queue_of(app, queue, export_jobs)
+    gallery = GalleryService(session, images, boxes)
+    instant = InstantService(session, engine, models, limits.image_pixels)
+    annotations = AnnotationService(session, tags)
     classifier = adapters.classifier_of(app, models, queue)
     app.extensions[EXTENSION] = Container(
         storage=storage,
@@ -161,9 +154,6 @@ def init_app(app: Flask) -> None:
         images=images,
         gallery=gallery,
         filters=FilterService(session),
-        exports=ExportService(session, storage, maker, gallery, export_queue),
-        export_queue=export_queue,
-        export_jobs=export_jobs,
         selections=SelectionService(session, tags),
         trash=trash,
         uploads=UploadService(
@@ -172,7 +162,7 @@ def init_app(app: Flask) -> None:
         image_admin=ImageAdminService(session, tags),
         detections=work.detections,
         results=ResultService(session, tags),
-        annotations=(annotations := AnnotationService(session, tags)),
+        annotations=annotations,
         single_boxes=SingleBoxService(annotations),
         boxes=boxes,
         reviews=ReviewService(session),
@@ -184,19 +174,12 @@ def init_app(app: Flask) -> None:
         video_queue=work.clip_queue,
         videos=VideoService(session, storage, work.clip_queue, models, clip_limits, keeper),
         video_detections=work.clips,
-        import_queue=import_queue,
-        imports=ImportService(session, storage, import_queue, trash, keeper, import_limits),
-        import_jobs=import_jobs,
         tags=tags,
         accounts=AccountService(session, storage),
-        instant=(instant := InstantService(session, engine, models, limits.image_pixels)),
+        instant=instant,
         labelstudios=LabelStudioService(
-            session,
-            instant,
-            app.config["SECRET_KEY"],
-            limits.file_bytes,
-            app.config["OUTBOUND_PRIVATE"],
-            writing,
+            session, instant, app.config["SECRET_KEY"], limits.file_bytes,
+            app.config["OUTBOUND_PRIVATE"], writing,
         ),
         tokens=TokenService(session, writing),
         client_calls=ClientCallService(session, writing),
@@ -210,7 +193,43 @@ def init_app(app: Flask) -> None:
         ),
         metrics=metrics,
         engine_here=queue.works_here,
-    )
+        **_exports(app, session, storage, work, gallery),
+        **_imports(app, session, storage, work, tags, trash, keeper),
+    )  # fmt: skip
+
+
+def _exports(
+    app: Flask,
+    session: "scoped_session[Session]",
+    storage: Storage,
+    work: _Work,
+    gallery: GalleryService,
+) -> dict[str, Any]:
+    """The container's services of exports, by their names."""
+    reader = PictureReader(session, reading)
+    maker = ExportMaker(reader, storage, NativeMaker(session, storage, reader))
+    days = adapters.days_of(app, "EXPORT_DAYS")
+    jobs = ExportJobs(session, storage, work.workers, maker, gallery, days)
+    queue = adapters.export_queue_of(app, work.queue, jobs)
+    exports = ExportService(session, storage, maker, gallery, queue)
+    return {"exports": exports, "export_queue": queue, "export_jobs": jobs}
+
+
+def _imports(
+    app: Flask,
+    session: "scoped_session[Session]",
+    storage: Storage,
+    work: _Work,
+    tags: TagService,
+    trash: TrashService,
+    keeper: Keeper,
+) -> dict[str, Any]:
+    """The container's services of imports, by their names."""
+    limits, rows = adapters.import_limits_of(app), RowWriter(session, tags)
+    jobs = ImportJobs(session, storage, work.workers, keeper, rows, work.queue, limits)
+    queue = adapters.import_queue_of(app, work.queue, jobs)
+    imports = ImportService(session, storage, queue, trash, keeper, limits)
+    return {"imports": imports, "import_queue": queue, "import_jobs": jobs}
 
 
 def _work(

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import signals
@@ -51,73 +52,53 @@ export_queue = services(flask_app).export_queue
 celery_app = queue.celery
 
 
-@celery_app.task(name=DETECT)
-def detect(image_id: int) -> None:
-    """Detect one picture if it still waits; the claim of its row makes a repeat harmless."""
+@contextmanager
+def _job(kind: str, number: int) -> Iterator[None]:
+    """Around the job of one row: what has to wait goes back to its queue, and no try is counted."""
     try:
         with flask_app.app_context():
-            services().detections.run(image_id)
-            if services().detections.engine.trouble is not None:
-                raise TryLater("the engine of this worker cannot work")
+            yield
     except OperationalError as error:
-        logger.warning("database away; image_id=%d waits: %s", image_id, error.orig)
+        logger.warning("database away; %s=%d waits: %s", kind, number, error.orig)
         time.sleep(PAUSE)  # or the whole queue would be thrown away in a moment
         raise Reject("database away", requeue=True) from None
     except TryLater as error:
-        logger.warning("image_id=%d waits: %s", image_id, error)
+        logger.warning("%s=%d waits: %s", kind, number, error)
         time.sleep(PAUSE)
         raise Reject("try later", requeue=True) from None
+
+
+@celery_app.task(name=DETECT)
+def detect(image_id: int) -> None:
+    """Detect one picture if it still waits; the claim of its row makes a repeat harmless."""
+    with _job("image_id", image_id):
+        services().detections.run(image_id)
+        if services().detections.engine.trouble is not None:
+            raise TryLater("the engine of this worker cannot work")
 
 
 @celery_app.task(name=CLIP)
 def clip(video_id: int) -> None:
     """Look at a clip while no picture waits; what is left of it goes to the end of its queue."""
-    try:
-        with flask_app.app_context():
-            if services().video_detections.run(video_id, _make_way()):
-                clip_queue.enqueue(video_id)
-            if services().detections.engine.trouble is not None:
-                raise TryLater("the engine of this worker cannot work")
-    except OperationalError as error:
-        logger.warning("database away; video_id=%d waits: %s", video_id, error.orig)
-        time.sleep(PAUSE)
-        raise Reject("database away", requeue=True) from None
-    except TryLater as error:
-        logger.warning("video_id=%d waits: %s", video_id, error)
-        time.sleep(PAUSE)
-        raise Reject("try later", requeue=True) from None
+    with _job("video_id", video_id):
+        if services().video_detections.run(video_id, _make_way()):
+            clip_queue.enqueue(video_id)
+        if services().detections.engine.trouble is not None:
+            raise TryLater("the engine of this worker cannot work")
 
 
 @celery_app.task(name=IMPORT)
 def bring(import_id: int) -> None:
     """Look into an archive, or bring its pictures in, if it still waits."""
-    try:
-        with flask_app.app_context():
-            services().import_jobs.run(import_id)
-    except OperationalError as error:
-        logger.warning("database away; import_id=%d waits: %s", import_id, error.orig)
-        time.sleep(PAUSE)
-        raise Reject("database away", requeue=True) from None
-    except TryLater as error:
-        logger.warning("import_id=%d waits: %s", import_id, error)
-        time.sleep(PAUSE)
-        raise Reject("try later", requeue=True) from None
+    with _job("import_id", import_id):
+        services().import_jobs.run(import_id)
 
 
 @celery_app.task(name=EXPORT)
 def export(export_id: int) -> None:
     """Make an export if it still waits."""
-    try:
-        with flask_app.app_context():
-            services().export_jobs.run(export_id)
-    except OperationalError as error:
-        logger.warning("database away; export_id=%d waits: %s", export_id, error.orig)
-        time.sleep(PAUSE)
-        raise Reject("database away", requeue=True) from None
-    except TryLater as error:
-        logger.warning("export_id=%d waits: %s", export_id, error)
-        time.sleep(PAUSE)
-        raise Reject("try later", requeue=True) from None
+    with _job("export_id", export_id):
+        services().export_jobs.run(export_id)
 
 
 def _make_way() -> Callable[[], bool]:

@@ -5,7 +5,7 @@ from typing import Any
 from flask import url_for
 from flask.typing import ResponseReturnValue
 
-from apps.api import schemas
+from apps.api import export_schemas
 from apps.api.access import caller, needs
 from apps.api.spec import Blueprint
 from apps.container import services
@@ -23,8 +23,8 @@ ZIP = {"type": "string", "format": "binary"}
 
 @bp.post("/exports")
 @needs("read")
-@bp.arguments(schemas.NewExport)
-@bp.response(202, schemas.Export)
+@bp.arguments(export_schemas.NewExport)
+@bp.response(202, export_schemas.Export)
 def new_export(body: dict[str, Any]) -> dict[str, Any]:
     """Begin an export
 
@@ -45,7 +45,7 @@ def new_export(body: dict[str, Any]) -> dict[str, Any]:
 
 @bp.get("/exports")
 @needs("read")
-@bp.response(200, schemas.Export(many=True))
+@bp.response(200, export_schemas.Export(many=True))
 def exports() -> list[dict[str, Any]]:
     """List your exports, the latest first"""
     mine = services().exports.of_owner(caller().user_id)
@@ -54,7 +54,7 @@ def exports() -> list[dict[str, Any]]:
 
 @bp.get("/exports/<int:export_id>")
 @needs("read")
-@bp.response(200, schemas.Export)
+@bp.response(200, export_schemas.Export)
 def export(export_id: int) -> dict[str, Any]:
     """Ask how far an export is"""
     return _json(_mine(export_id))

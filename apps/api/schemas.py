@@ -5,14 +5,10 @@ from typing import Any
 from flask_smorest.fields import Upload
 from marshmallow import RAISE, Schema, fields, validate
 
-from apps.models import MAX_TAG_LENGTH, URL_LENGTH
+from apps.models import MAX_TAG_LENGTH
 from apps.services.changes import MAX_PLACE
-from apps.services.export_pictures import BOTH, WHOSE
-from apps.services.export_writers import KINDS
-from apps.services.exports import MAX_CHOSEN
 from apps.services.idempotency import KEY_LENGTH
 from apps.services.requests import MAX_AT_ONCE
-from apps.services.webhooks import EVENTS
 from apps.web import MAX_ID
 
 PAGE = 100  # things in one page of a list, at most
@@ -391,76 +387,6 @@ class Reviewed(Strict):
     reviewed = fields.Boolean(required=True)
 
 
-# -- webhooks ------------------------------------------------------------------------------
-
-
-class Webhook(Schema):
-    id = fields.Integer(required=True)
-    url = fields.String(required=True)
-    events = fields.List(fields.String(), required=True)
-    active = fields.Boolean(required=True)
-    off_reason = fields.String(
-        required=True,
-        allow_none=True,
-        metadata=about("“owner”; “failing”: no good answer for days; “gone”: it answered 410."),
-    )
-    failing_since = fields.AwareDateTime(required=True, allow_none=True)
-    created_at = fields.AwareDateTime(required=True)
-
-
-class WebhookWithSecret(Webhook):
-    secret = fields.String(required=True, metadata=about("Shown this once: it checks signatures."))
-
-
-class WebhookList(Schema):
-    items = fields.List(fields.Nested(Webhook), required=True)
-
-
-class Delivery(Schema):
-    id = fields.Integer(required=True)
-    message = fields.String(required=True, metadata=about("The header webhook-id of each try."))
-    event = fields.String(required=True)
-    status = fields.String(
-        required=True, metadata=about("“waiting”, “delivered” or “failed” for good.")
-    )
-    attempts = fields.Integer(required=True)
-    created_at = fields.AwareDateTime(required=True)
-    tried_at = fields.AwareDateTime(required=True, allow_none=True)
-    next_at = fields.AwareDateTime(
-        required=True, allow_none=True, metadata=about("Of the next try, while it waits.")
-    )
-    duration_ms = fields.Integer(required=True, allow_none=True)
-    answer_status = fields.Integer(required=True, allow_none=True)
-    answer = fields.String(
-        required=True, allow_none=True, metadata=about("The beginning of what came back.")
-    )
-    error = fields.String(required=True, allow_none=True)
-
-
-class DeliveryPage(Schema):
-    items = fields.List(fields.Nested(Delivery), required=True)
-    next = fields.String(required=True, allow_none=True)
-
-
-def events(**options: Any) -> fields.List:
-    return fields.List(
-        fields.String(validate=validate.OneOf(EVENTS)),
-        validate=validate.Length(1, len(EVENTS)),
-        **options,
-    )
-
-
-class NewWebhook(Strict):
-    url = fields.String(required=True, validate=validate.Length(1, URL_LENGTH))
-    events = events(load_default=list(EVENTS))
-
-
-class WebhookChanges(Strict):
-    url = fields.String(validate=validate.Length(1, URL_LENGTH))
-    events = events()
-    active = fields.Boolean()
-
-
 class NewTag(Strict):
     name = fields.String(required=True, validate=validate.Length(1, MAX_TEXT))
 
@@ -485,56 +411,3 @@ class UserChanges(Strict):
     role = fields.String(validate=validate.OneOf(["user", "admin"]))
     active = fields.Boolean()
     quota_bytes = fields.Integer(allow_none=True, strict=True, validate=validate.Range(0, 2**53))
-
-
-# -- exports -------------------------------------------------------------------------------
-
-
-class NewExport(Strict):
-    """Which pictures, as what. Without `ids` and `search`: all of them."""
-
-    format = fields.String(
-        required=True,
-        validate=validate.OneOf(KINDS),
-        metadata=about("“native” restores exactly"),
-    )
-    ids = fields.List(row_id(), validate=validate.Length(1, MAX_CHOSEN))
-    search = fields.String(validate=validate.Length(max=MAX_TEXT), metadata=about("as /images"))
-    boxes = fields.String(load_default=BOTH, validate=validate.OneOf(WHOSE))
-    threshold = fields.Float(
-        validate=validate.Range(0, 1),
-        metadata=about("Lowest score of a model’s box; without it your account’s."),
-    )
-    pictures = fields.Boolean(load_default=True, metadata=about("Whether their files are in it"))
-
-
-class ExportCounts(Schema):
-    """What reading the finished ZIP back has counted."""
-
-    pictures = fields.Integer(required=True)
-    boxes = fields.Integer(required=True)
-    files = fields.Integer(required=True)
-    missing = fields.Integer(required=True, metadata=about("Pictures whose file is lost"))
-
-
-class Export(Schema):
-    id = fields.Integer(required=True)
-    format = fields.String(required=True)
-    search = fields.String(required=True, allow_none=True)
-    boxes = fields.String(required=True)
-    threshold = fields.Float(required=True)
-    pictures = fields.Boolean(required=True)
-    status = fields.String(
-        required=True,
-        metadata=about("“queued”, “running”, “ready”, “failed”, “cancelled” or “expired”"),
-    )
-    progress = fields.Float(required=True, metadata=about("0 to 1"))
-    error = fields.String(required=True, allow_none=True)
-    bytes = fields.Integer(required=True, allow_none=True)
-    counts = fields.Nested(ExportCounts, required=True, allow_none=True)
-    created_at = fields.AwareDateTime(required=True)
-    finished_at = fields.AwareDateTime(required=True, allow_none=True)
-    expires_at = fields.AwareDateTime(required=True, allow_none=True)
-    file = fields.String(
-        required=True, allow_none=True, metadata=about("Its address, once it is ready")
-    )

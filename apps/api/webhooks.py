@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from apps.api import schemas
+from apps.api import schemas, webhook_schemas
 from apps.api.access import caller, needs
 from apps.api.pages import make_cursor, read_cursor
 from apps.api.spec import Blueprint
@@ -20,7 +20,7 @@ bp = Blueprint(
 
 @bp.get("/webhooks")
 @needs("read")
-@bp.response(200, schemas.WebhookList)
+@bp.response(200, webhook_schemas.WebhookList)
 def webhooks() -> dict[str, Any]:
     """List webhooks, oldest first"""
     found = services().webhooks.of_owner(caller().user_id)
@@ -29,8 +29,8 @@ def webhooks() -> dict[str, Any]:
 
 @bp.post("/webhooks")
 @needs("write")
-@bp.arguments(schemas.NewWebhook)
-@bp.response(201, schemas.WebhookWithSecret)
+@bp.arguments(webhook_schemas.NewWebhook)
+@bp.response(201, webhook_schemas.WebhookWithSecret)
 def new_webhook(body: dict[str, Any]) -> dict[str, Any]:
     """Have an address told
 
@@ -44,7 +44,7 @@ def new_webhook(body: dict[str, Any]) -> dict[str, Any]:
 
 @bp.get("/webhooks/<int:webhook_id>")
 @needs("read")
-@bp.response(200, schemas.Webhook)
+@bp.response(200, webhook_schemas.Webhook)
 def webhook(webhook_id: int) -> dict[str, Any]:
     """Look up a webhook"""
     return _webhook_json(services().webhooks.get(caller().user_id, webhook_id))
@@ -52,8 +52,8 @@ def webhook(webhook_id: int) -> dict[str, Any]:
 
 @bp.patch("/webhooks/<int:webhook_id>")
 @needs("write")
-@bp.arguments(schemas.WebhookChanges)
-@bp.response(200, schemas.Webhook)
+@bp.arguments(webhook_schemas.WebhookChanges)
+@bp.response(200, webhook_schemas.Webhook)
 def change_webhook(body: dict[str, Any], webhook_id: int) -> dict[str, Any]:
     """Change a webhook, or switch it on or off
 
@@ -77,7 +77,7 @@ def delete_webhook(webhook_id: int) -> None:
 
 @bp.post("/webhooks/<int:webhook_id>/secret")
 @needs("write")
-@bp.response(200, schemas.WebhookWithSecret)
+@bp.response(200, webhook_schemas.WebhookWithSecret)
 def rotate_secret(webhook_id: int) -> dict[str, Any]:
     """Make a new secret
 
@@ -90,7 +90,7 @@ def rotate_secret(webhook_id: int) -> dict[str, Any]:
 
 @bp.post("/webhooks/<int:webhook_id>/test")
 @needs("write")
-@bp.response(202, schemas.Delivery)
+@bp.response(202, webhook_schemas.Delivery)
 def test_webhook(webhook_id: int) -> dict[str, Any]:
     """Send a test message, once; its log says what came of it"""
     begin_writing()
@@ -100,7 +100,7 @@ def test_webhook(webhook_id: int) -> dict[str, Any]:
 @bp.get("/webhooks/<int:webhook_id>/deliveries")
 @needs("read")
 @bp.arguments(schemas.Page, location="query")
-@bp.response(200, schemas.DeliveryPage)
+@bp.response(200, webhook_schemas.DeliveryPage)
 def deliveries(query: dict[str, Any], webhook_id: int) -> dict[str, Any]:
     """List the messages of a webhook, the latest first
 
@@ -116,7 +116,7 @@ def deliveries(query: dict[str, Any], webhook_id: int) -> dict[str, Any]:
 
 @bp.post("/webhooks/<int:webhook_id>/deliveries/<int:delivery_id>/again")
 @needs("write")
-@bp.response(202, schemas.Delivery)
+@bp.response(202, webhook_schemas.Delivery)
 def send_again(webhook_id: int, delivery_id: int) -> dict[str, Any]:
     """Send a message once more, with the same id"""
     begin_writing()

@@ -285,21 +285,13 @@ class ImportJobs:
                 self._save(claim, part * share)
 
         def here(digests: Collection[str]) -> Collection[str]:
-            return self._here(claim.owner_id, list(digests))
+            found = self._there_now(claim.owner_id, list(digests))
+            self.session.commit()
+            return found
 
         plan = make_plan(files, self.limits, problems, here, progress)
         self._save(claim, share)
         return plan
-
-    def _here(self, owner_id: int, digests: Sequence[str]) -> set[str]:
-        """Which of these pictures the account has already."""
-        found: set[str] = set()
-        for start in range(0, len(digests), CHUNK):
-            some = Image.sha256.in_(digests[start : start + CHUNK])
-            query = select(Image.sha256).where(Image.owner_id == owner_id, some)
-            found.update(self.session.scalars(query))
-        self.session.commit()
-        return found
 
     def _bring(self, claim: ImportClaim) -> None:
         """Store all files, then write all rows."""
@@ -388,7 +380,8 @@ class ImportJobs:
                     boxes)  # fmt: skip
         return waiting
 
-    def _there_now(self, owner_id: int, digests: list[str]) -> set[str]:
+    def _there_now(self, owner_id: int, digests: Sequence[str]) -> set[str]:
+        """Which of these pictures the account has already. No commit."""
         found: set[str] = set()
         for start in range(0, len(digests), CHUNK):
             some = Image.sha256.in_(digests[start : start + CHUNK])

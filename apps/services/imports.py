@@ -84,25 +84,12 @@ class ImportService:
         self.session.commit()  # copying is slow: no transaction stays open meanwhile
         row = Import(owner_id=owner_id, title=safe_title(name), key=uuid.uuid4().hex, bytes=size)
         key = row.file_key
-        try:
+        with self.keeper.all_or_none(key):
             self.storage.put_file(key, file)
             with self.keeper.writing():
                 self._refuse_many(owner_id)  # several at once each saw room for themselves
                 self.session.add(row)
                 self.session.commit()
-        except BaseException as error:
-            self.session.rollback()
-            self.storage.delete(key)
-            if isinstance(error, OSError):
-                logger.exception("storage failed")
-                raise InvalidImage(
-                    "not_stored",
-                    N_(
-                        "The server could not keep this file: its storage is full or does not "
-                        "answer. Try again later."
-                    ),
-                ) from error
-            raise
         import_id = row.id
         self.queue.enqueue(import_id)
         return self.get_owned(owner_id, import_id)

@@ -1,8 +1,8 @@
 """How uploads are kept: room for them, and files and row together or not at all."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -71,11 +71,20 @@ class Keeper:
             NotFound: the account was deleted meanwhile.
             IntegrityError: the account has the same file already.
         """
-        keys = row.storage_keys
-        try:
+        with self.all_or_none(*row.storage_keys):
             put()
             with self.writing():
                 self._insert(row)
+
+    @contextmanager
+    def all_or_none(self, *keys: str) -> Iterator[None]:
+        """Around what stores files and then their row: if it ends badly, the files ``keys`` go.
+
+        Raises:
+            InvalidImage: code ``not_stored``, in place of an OSError.
+        """
+        try:
+            yield
         except BaseException as error:
             self.session.rollback()
             self.storage.delete(*keys)
