@@ -213,6 +213,14 @@ def test_scrolling_goes_on_and_coming_back_finds_the_same_place(new_page, fill, 
         site.config["GALLERY_PAGE_SIZE"] = 48
 
 
+def test_the_help_of_the_search_fits_the_window(new_page):  # noqa: F811
+    page = new_page()
+    sign_up(page)
+    page.goto("/auth/help#search")
+    assert page.get_by_text("score>0.8").is_visible()
+    assert no_sideways_scrolling(page)
+
+
 def test_tiles_are_chosen_by_keys_and_ranges_and_deleting_is_undone(new_page, fill):  # noqa: F811
     from playwright.sync_api import expect
 
