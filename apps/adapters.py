@@ -13,7 +13,7 @@ from apps.extensions import writing
 from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, Next, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
-from apps.jobs.thread import ThreadQueue
+from apps.jobs.thread import Ahead, ThreadQueue
 from apps.services.deliveries import DeliveryService
 from apps.services.detections import DetectionService
 from apps.services.export_jobs import ExportJobs
@@ -39,6 +39,7 @@ from apps.vision.zoo.registry import Registry
 from apps.vision.zoo.store import WeightsStore
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
+LOOKED_UP = 16  # waiting pictures at a time
 WEBHOOK_THREADS = 3
 BEATS = 6  # that a worker may miss before it counts as gone
 
@@ -125,7 +126,7 @@ def queue_of(app: Flask, detections: DetectionService, trash: TrashService) -> Q
     if app.config["QUEUE"] == "thread":
         return ThreadQueue(
             run=detections.run,
-            next_job=detections.next_queued,
+            next_job=Ahead(detections.next_few, LOOKED_UP),
             recover=lambda: (detections.recover(), trash.purge_due()),
             context=app.app_context,
             poll=app.config["QUEUE_POLL_SECONDS"],

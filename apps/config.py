@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask
 from flask_security.utils import aware_utcnow
+from sqlalchemy import make_url
 
 from apps.errors import ConfigError
 
@@ -59,7 +60,7 @@ class Base:
     BATCH_SIZE = 8  # pictures that share one run of a model, at most
     ENGINE_CAPACITY = 64  # pictures that may wait for the engine before it says "busy"
     QUEUE = "thread"  # thread | celery | inline (tests)
-    QUEUE_THREADS = 4  # thread: pictures that this process has in hand at the same time
+    QUEUE_THREADS = 6  # thread: pictures that this process has in hand at the same time
     QUEUE_POLL_SECONDS = 5.0  # thread: how long a job whose wake-up was lost may wait
     CELERY_BROKER_URL: str | None = None  # celery: redis://host:6379/1 or amqp://user:pass@host//
     SWEEP_SECONDS = 30.0  # celery: the same as QUEUE_POLL_SECONDS, when the broker forgot
@@ -183,6 +184,7 @@ WORDS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
+SQLITE_CONNECTIONS = 48  # kept open at most; an idle one is a file handle
 REQUIRED = ("SECRET_KEY", "SQLALCHEMY_DATABASE_URI")
 
 
@@ -256,8 +258,12 @@ def _check_types(app: Flask, key: str) -> None:
 
 def _derive_servers(app: Flask) -> None:
     """Connections to other machines break: notice it early, and never wait for long."""
-    if not app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+    uri = app.config["SQLALCHEMY_DATABASE_URI"]
+    if not uri.startswith("sqlite"):
         app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_pre_ping": True})
+    elif make_url(uri).database not in (None, "", ":memory:"):
+        # One for each thread at once: what is over the pool's size is opened for each transaction.
+        app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_size": SQLITE_CONNECTIONS})
     if app.config["RATELIMIT_STORAGE_URI"].startswith("redis"):
         timeouts = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
         app.config.setdefault("RATELIMIT_STORAGE_OPTIONS", timeouts)

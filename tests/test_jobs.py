@@ -13,7 +13,7 @@ from sqlalchemy import select
 from apps.container import services
 from apps.extensions import db
 from apps.jobs import TryLater
-from apps.jobs.thread import ThreadQueue
+from apps.jobs.thread import Ahead, ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
 from apps.services.detections import MAX_ATTEMPTS
 from apps.services.workers import STUCK_AFTER, _birth, worker_name
@@ -312,6 +312,22 @@ def test_the_thread_works_through_what_waits_in_order():
     assert rows.empty.wait(PATIENCE)
     queue.stop(PATIENCE)
     assert rows.done == [3, 1, 2]
+
+
+def test_rows_are_looked_up_several_at_a_time_and_none_that_is_in_hand_is_given_twice():
+    waiting, looks = [1, 2, 3, 4, 5], []
+
+    def find(limit: int, but: Collection[int]) -> list[int]:
+        looks.append(set(but))
+        return [number for number in waiting if number not in but][:limit]
+
+    following = Ahead(find, 3)
+    assert [following(), following({1})] == [1, 2]
+    assert following({1, 2, 3}) == 4  # another thread has taken 3 meanwhile
+    waiting[:] = []
+    assert following({4}) == 5  # looked up with 4: whoever does it finds out that it is gone
+    assert following({4}) is None
+    assert looks == [set(), {1, 2, 3}, {4}]
 
 
 def test_enqueue_wakes_the_thread():

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
 from apps.jobs import Next, Run, TryLater
@@ -124,3 +125,27 @@ class ThreadQueue:
         finally:
             self._in_hand.discard(job_id)
         return True
+
+
+class Ahead:
+    """The next waiting row, looked up for several at a time: each look costs a transaction.
+
+    A row may be done or gone when its turn comes, which whoever does its job finds out.
+
+    Args:
+        find: the oldest waiting rows, at most so many, but for some.
+        limit: rows looked up at a time.
+    """
+
+    def __init__(self, find: Callable[[int, Collection[int]], list[int]], limit: int) -> None:
+        self._find = find
+        self._limit = limit
+        self._found: deque[int] = deque()
+
+    def __call__(self, but: Collection[int] = ()) -> int | None:
+        """The next row that is not in ``but``, if any; called by one thread at a time."""
+        while self._found:
+            if (job_id := self._found.popleft()) not in but:
+                return job_id
+        self._found.extend(self._find(self._limit, but))
+        return self._found.popleft() if self._found else None

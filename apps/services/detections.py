@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, ConfigError, DeviceLost
 from apps.jobs import TryLater
-from apps.models import Image, ImageStatus, utcnow
-from apps.services.models import ModelService
+from apps.models import Annotation, Image, ImageStatus, User, Webhook, utcnow
+from apps.services.models import DEFAULT, ModelService
 from apps.services.reading import from_storage
 from apps.services.results import shown_now, store_result
 from apps.services.tags import TagService
@@ -30,6 +30,17 @@ MAX_ATTEMPTS = 3
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
+
+# Read with the end of a detection, because each question of its own holds up all other writers.
+_OWNER = Image.owner_id
+_FACTS = (
+    select(User.threshold).where(User.id == _OWNER).correlate(Image).scalar_subquery()
+    .label("threshold"),  # the owner's, in 0..1
+    exists().where(Annotation.image_id == Image.id).correlate(Image)
+    .label("said"),  # whether people have spoken about boxes
+    exists().where(Webhook.owner_id == _OWNER, Webhook.off_at.is_(None)).correlate(Image)
+    .label("told"),  # whether somebody may want to be told
+)  # fmt: skip
 
 # Told of each try: model, "done", "lost", "refused", "crashed" or "put back", and its seconds.
 Observer = Callable[[str, str, float], None]
@@ -125,9 +136,11 @@ class DetectionService:
 
         None while the engine cannot work.
         """
-        if self.engine.trouble is not None:
-            return None
-        return next(iter(self.queued(1, but)), None)
+        return next(iter(self.next_few(1, but)), None)
+
+    def next_few(self, limit: int, but: Collection[int] = ()) -> list[int]:
+        """As ``next_queued``, at most ``limit`` of them."""
+        return [] if self.engine.trouble is not None else self.queued(limit, but)
 
     def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
         """The waiting pictures except ``but``, oldest first, at most ``limit``."""
@@ -184,7 +197,7 @@ class DetectionService:
 
     def _claim(self, image_id: int) -> Claim | None:
         """Take the row, or nothing if it does not wait; commits, so no transaction stays open."""
-        default = self.models.default()
+        default = DEFAULT.scalar_subquery()
         row = self.session.execute(
             update(Image)
             .where(Image.id == image_id, Image.status == ImageStatus.QUEUED)
@@ -195,13 +208,14 @@ class DetectionService:
                 claimed_at=utcnow(),
                 error=None,
             )
-            .returning(Image.attempts, Image.key, Image.extension, Image.wanted_model)
+            .returning(Image.attempts, Image.key, Image.extension, Image.wanted_model, default)
         ).one_or_none()
         self.session.commit()
         if row is None:
             return None
-        key = f"original/{row.key}.{row.extension}"
-        return Claim(image_id, row.attempts, key, row.wanted_model or default)
+        attempt, name, extension, wanted, chosen = row
+        model = wanted or self.models.usable(chosen)
+        return Claim(image_id, attempt, f"original/{name}.{extension}", model)
 
     def _detect(self, claim: Claim) -> Detections:
         decoded = self.handover.take(claim.storage_key) or self._read(claim.storage_key)
@@ -215,30 +229,35 @@ class DetectionService:
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
         """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
         now = utcnow()
-        if not self._settle(
+        facts = self._settle(
             claim,
             status=ImageStatus.DONE,
             model=found.model,
             duration_ms=duration_ms,
             detected_at=now,
             **shown_now(box.score for box in found.boxes),
-        ):
+        )
+        if facts is None:
             return False
-        store_result(self.session, claim.image_id, found, now, duration_ms)
-        self.tags.follow_result(claim.image_id)
-        self._commit_and_tell(claim.image_id, found.boxes)
+        store_result(self.session, claim.image_id, found, now, duration_ms, said=facts.said)
+        if facts.said:
+            self.tags.follow_result(claim.image_id)
+        else:  # what follow_result would read is all here
+            sure = [box.label for box in found.boxes if box.score >= facts.threshold]
+            self.tags.set_model_tags(claim.image_id, sure)
+        self._commit_and_tell(claim.image_id, found.boxes, told=facts.told)
         return True
 
-    def _commit_and_tell(self, image_id: int, boxes: Iterable[Box] = ()) -> None:
+    def _commit_and_tell(self, image_id: int, boxes: Iterable[Box] = (), *, told: bool) -> None:
         """What is told of the end of a detection is in the same transaction."""
-        told = self.outbox.picture(image_id, boxes)
+        told = told and bool(self.outbox.picture(image_id, boxes))
         self.session.commit()
         if told:
             self.outbox.wake()
 
     def _fail(self, claim: Claim, reason: str) -> None:
-        if self._settle(claim, status=ImageStatus.FAILED, error=reason[:300]):
-            self._commit_and_tell(claim.image_id)
+        if facts := self._settle(claim, status=ImageStatus.FAILED, error=reason[:300]):
+            self._commit_and_tell(claim.image_id, told=facts.told)
 
     def _fail_or_retry(self, claim: Claim, reason: str = FAILED) -> None:
         self.session.rollback()
@@ -253,9 +272,14 @@ class DetectionService:
         self._settle(claim, status=ImageStatus.QUEUED, attempts=claim.attempt - 1)
         self.session.commit()
 
-    def _settle(self, claim: Claim, **values: object) -> bool:
-        """Write the end of a claim; False if the row is gone or claimed by somebody else."""
-        changed = self.session.scalar(
+    def _settle(self, claim: Claim, **values: object) -> "Row[float, bool, bool] | None":
+        """Write the end of a claim.
+
+        Returns:
+            What the rest depends on: ``threshold``, ``said`` and ``told`` of ``_FACTS``. None if
+            the row is gone or claimed by somebody else.
+        """
+        facts = self.session.execute(
             update(Image)
             .where(
                 Image.id == claim.image_id,
@@ -263,9 +287,9 @@ class DetectionService:
                 Image.attempts == claim.attempt,
             )
             .values(claimed_by=None, **values)
-            .returning(Image.id)
-        )
-        if changed is None:
+            .returning(*_FACTS)
+        ).one_or_none()
+        if facts is None:
             self.session.rollback()
             logger.info("claim lost image_id=%d attempt=%d", claim.image_id, claim.attempt)
-        return changed is not None
+        return facts

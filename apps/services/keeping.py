@@ -45,9 +45,14 @@ class Keeper:
         own = self.session.scalar(select(User.quota_bytes).where(User.id == owner_id))
         return self.quota_bytes if own is None else own
 
-    def require_room(self, owner_id: int, size: int) -> None:
-        """Raise InvalidImage, code ``over_quota``, unless ``size`` more bytes fit."""
-        quota = self.quota(owner_id)
+    def require_room(self, owner_id: int, size: int, quota: int | None = None) -> None:
+        """Raise InvalidImage, code ``over_quota``, unless ``size`` more bytes fit.
+
+        Args:
+            quota: of the account, where it is known already.
+        """
+        if quota is None:
+            quota = self.quota(owner_id)
         if quota and bytes_of(self.session, owner_id) + size > quota:
             raise InvalidImage(
                 "over_quota",
@@ -61,7 +66,8 @@ class Keeper:
     def keep(self, row: Image | Video, put: Callable[[], None]) -> None:
         """Put the files of ``row`` into the storage, then the row into the database; commits.
 
-        Whatever goes wrong, neither files nor row are left.
+        ``row`` keeps what it has, its id too, and belongs to no session afterwards. Whatever goes
+        wrong, neither files nor row are left.
 
         Args:
             put: puts the files of all ``row.storage_keys``.
@@ -101,9 +107,13 @@ class Keeper:
 
     def _insert(self, row: Image | Video) -> None:
         """The quota once more, alone now: several uploads at once each saw room for themselves."""
-        owner = select(User.id).where(User.id == row.owner_id).with_for_update()
-        if self.session.scalar(owner) is None:
+        owner = select(User.quota_bytes).where(User.id == row.owner_id).with_for_update()
+        found = self.session.execute(owner).one_or_none()
+        if found is None:
             raise NotFound(N_("There is no such account."))
-        self.require_room(row.owner_id, row.bytes)
+        own = found.quota_bytes
+        self.require_room(row.owner_id, row.bytes, self.quota_bytes if own is None else own)
         self.session.add(row)
+        self.session.flush()
+        self.session.expunge(row)  # else its attributes would be read again after the commit
         self.session.commit()

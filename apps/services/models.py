@@ -22,6 +22,9 @@ from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
 
 SPEED_SAMPLES = 1000  # newest detections that tell how fast a model is here
 
+# The administrator's choice, to be read with something else.
+DEFAULT = select(Setting.value).where(Setting.name == DETECTOR)
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -57,8 +60,11 @@ class ModelService:
 
     def default(self) -> str:
         """Name of the model for pictures that ask for none, or "auto"."""
-        chosen = self.session.get(Setting, DETECTOR)
-        names = [self.configured] if chosen is None else [chosen.value, self.configured]
+        return self.usable(self.session.scalar(DEFAULT))
+
+    def usable(self, chosen: str | None) -> str:
+        """The model that is used where an administrator has chosen ``chosen``, or nothing yet."""
+        names = [self.configured] if chosen is None else [chosen, self.configured]
         # An own model may have gone meanwhile.
         return next((n for n in names if n == AUTO or self.registry.is_known(n)), AUTO)
 

@@ -122,15 +122,25 @@ def store_result(
     found: Detections,
     detected_at: datetime,
     duration_ms: int,
+    *,
+    said: bool = True,
 ) -> None:
     """Replace what the same model said before; the results of other models stay.
 
     Boxes that a person has spoken about come back as such. Does not commit: it is a part of
     recording a detection, after the picture's row has got ``shown_now``.
+
+    Args:
+        said: whether people may have spoken about boxes of the picture.
     """
-    session.execute(
-        delete(Detection).where(Detection.image_id == image_id, Detection.model == found.model)
-    )
+    result = session.get(Result, (image_id, found.model))
+    if result is None:
+        result = Result(image_id=image_id, model=found.model)
+        session.add(result)
+    else:
+        old = (Detection.image_id == image_id, Detection.model == found.model)
+        session.execute(delete(Detection).where(*old))
+    result.detected_at, result.duration_ms = detected_at, duration_ms
     rows = [
         {
             "image_id": image_id,
@@ -147,14 +157,6 @@ def store_result(
     ]
     if rows:
         session.execute(insert(Detection), rows)
-        if claim_boxes(session, image_id, found.model):
+        if said and claim_boxes(session, image_id, found.model):
             weigh(session, image_id, found.model)
-    session.merge(
-        Result(
-            image_id=image_id,
-            model=found.model,
-            detected_at=detected_at,
-            duration_ms=duration_ms,
-        )
-    )
     session.flush()

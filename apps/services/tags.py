@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,12 +126,20 @@ class TagService:
                 tag = self.session.scalars(query).one()
         return tag
 
+    def _ids(self, names: Collection[str]) -> set[int]:
+        """Of the tags spelled like ``names``; those that are missing are made."""
+        folded = {fold(name): name for name in sorted(names)}
+        query = select(Tag.folded, Tag.id).where(Tag.folded.in_(folded))
+        known = {row[0]: row[1] for row in self.session.execute(query)} if folded else {}
+        missing = [name for key, name in folded.items() if key not in known]
+        return {*known.values(), *(self.ensure(name).id for name in missing)}
+
     def set_model_tags(self, image_id: int, labels: Iterable[str]) -> None:
         """Replace the model's tags of a picture; what a person added or removed stays.
 
         Does not commit: it is a part of recording a detection.
         """
-        wanted = {self.ensure(label).id for label in sorted(set(labels))}
+        wanted = self._ids(set(labels))
         of_picture = ImageTag.image_id == image_id
         links = self.session.execute(select(ImageTag.tag_id, ImageTag.source).where(of_picture))
         present = dict(links.all())

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,13 @@ def worker_name() -> str:
     A later process with the same number has another birth; a container with the same host name,
     which can count from 1 as well, has another place.
     """
-    return f"{socket.gethostname()[:60]}:{os.getpid()}:{_place()}:{_birth(os.getpid())}"
+    return _name_of(os.getpid())
+
+
+@cache
+def _name_of(pid: int) -> str:
+    """Of this process; a child of it has a number of its own, and so a name of its own."""
+    return f"{socket.gethostname()[:60]}:{pid}:{_place()}:{_birth(pid)}"
 
 
 def _place() -> str:

@@ -228,10 +228,12 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
     return wide.point(lambda value: value * scale + 0.5).convert("L")
 
 
-def shrunk(picture: Image.Image, side: int) -> Image.Image:
+def shrunk(
+    picture: Image.Image, side: int, resample: Image.Resampling = Image.Resampling.LANCZOS
+) -> Image.Image:
     """A copy of an RGB ``picture`` with its longest side at most ``side`` pixels, and no more."""
     small = picture.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), resample)
     small.info.clear()  # else EXIF, XMP and comments of the original go along
     return small
 
@@ -246,7 +248,8 @@ def derivatives(picture: Image.Image) -> tuple[bytes, bytes]:
     """The display and the thumbnail file (JPEG) of an upright RGB ``picture``."""
     with heavy_work:
         display = shrunk(picture, DISPLAY_SIDE)
-        thumbnail = shrunk(display, THUMBNAIL_SIDE)
+        # Hamming looks as sharp at this size and takes a third of the time.
+        thumbnail = shrunk(display, THUMBNAIL_SIDE, Image.Resampling.HAMMING)
         return encode_jpeg(display, quality=88), encode_jpeg(thumbnail, quality=82)
 
 
