@@ -18,9 +18,18 @@ class _Job(Generic[Item, Result]):
         self.error: BaseException | None = None
         self.taken = False  # by a batch
         self.settled = False
+        self._called = threading.Semaphore(0)
 
     def end(self, result: Result | None = None, error: BaseException | None = None) -> None:
         self.result, self.error, self.settled = result, error, True
+
+    def call(self) -> None:
+        """Wake its thread: it is settled, or shall lead."""
+        self._called.release()
+
+    def wait(self) -> None:
+        """Until somebody calls."""
+        self._called.acquire()
 
 
 class Batcher(Generic[Item, Result]):
@@ -51,7 +60,8 @@ class Batcher(Generic[Item, Result]):
         self._largest = largest
         self._lanes = lanes
         self.capacity = capacity
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)  # in the line
         self._waiting: list[_Job[Item, Result]] = []
         self._running = 0  # batches
 
@@ -71,18 +81,18 @@ class Batcher(Generic[Item, Result]):
             Exception: what ``run`` raised for this item alone.
         """
         job: _Job[Item, Result] = _Job(item)
-        with self._changed:
+        with self._lock:
             while len(self._waiting) >= self.capacity:
                 if patient:
-                    self._changed.wait()
+                    self._room.wait()
                     continue
                 raise Busy(N_("The detector has more to do than it can take. Try again soon."))
             self._waiting.append(job)
             while not job.settled:
-                if job.taken or self._running >= max(1, self._lanes(self._waiting[0].item)):
-                    self._changed.wait()
+                if job.taken or not self._is_lane_free():
+                    self._sleep(job)
                 else:
-                    self._lead()
+                    self._lead(job)
         try:
             if job.error is not None:
                 raise job.error
@@ -90,12 +100,37 @@ class Batcher(Generic[Item, Result]):
         finally:
             del job  # else error, traceback and this frame would hold each other
 
-    def _lead(self) -> None:
+    def _is_lane_free(self) -> bool:
+        """Whether somebody should lead the next batch; called with the lock."""
+        first = self._waiting[0].item if self._waiting else None
+        return first is not None and self._running < max(1, self._lanes(first))
+
+    def _call_leader(self) -> None:
+        """Wake one thread if there is a lane for it: waking all costs each a turn of Python's lock."""
+        if self._is_lane_free():
+            self._waiting[0].call()
+
+    def _sleep(self, job: _Job[Item, Result]) -> None:
+        """Until it is settled or shall lead; called with the lock, which is free meanwhile."""
+        self._lock.release()
+        try:
+            job.wait()
+        except BaseException:  # Ctrl-C: somebody else leads, and nobody waits for its item
+            with self._lock:
+                if not job.taken:
+                    self._waiting.remove(job)
+                self._call_leader()
+            raise
+        finally:
+            self._lock.acquire()
+
+    def _lead(self, leader: _Job[Item, Result]) -> None:
         """Run the next batch; called with the lock, which is free meanwhile."""
         batch = self._take()
-        self._changed.notify_all()  # there are places in the line now
+        self._room.notify(len(batch))
         self._running += 1
-        self._changed.release()
+        self._call_leader()
+        self._lock.release()
         try:
             self._settle(batch)
         except BaseException as error:  # Ctrl-C in the thread that happened to lead
@@ -104,9 +139,12 @@ class Batcher(Generic[Item, Result]):
                     job.end(error=RuntimeError(f"the batch was interrupted: {error!r}"))
             raise
         finally:
-            self._changed.acquire()
+            self._lock.acquire()
             self._running -= 1
-            self._changed.notify_all()
+            for job in batch:
+                if job is not leader:
+                    job.call()
+            self._call_leader()
 
     def _take(self) -> list[_Job[Item, Result]]:
         """The longest waiting job and others like it, a fair share for each lane."""
