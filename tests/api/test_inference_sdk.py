@@ -4,6 +4,7 @@ import functools
 import http.server
 import io
 import threading
+from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
@@ -60,8 +61,8 @@ def ours(app, bearer):
     headers = bearer()
 
     def ours(path: str, least: float) -> dict[str, object]:
-        with open(path, "rb") as file:
-            fields = {"image": (io.BytesIO(file.read()), "x"), "min_score": least, "model": "fast"}
+        image = (io.BytesIO(Path(path).read_bytes()), "x")
+        fields = {"image": image, "min_score": least, "model": "fast"}
         answer = app.test_client().post("/api/v1/detect", data=fields, headers=headers)
         [found] = answer.json["results"]
         return {
@@ -131,9 +132,7 @@ def test_several_pictures_in_one_request_or_in_one_each_have_answers_in_their_or
     )
     wanted = [ours(path, 0.4) for path in pictures]  # 0.4: of those who name no score
     for answer in answers:
-        assert [
-            close(*pair) for pair in zip(answer["answer"], wanted, strict=True)
-        ] == [True] * 4
+        assert [close(*pair) for pair in zip(answer["answer"], wanted, strict=True)] == [True] * 4
 
 
 def test_what_the_client_can_be_told_to_wish_counts(steps, pictures):
