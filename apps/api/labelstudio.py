@@ -25,7 +25,7 @@ MOST_BYTES = 32 * MIB  # of a question: tasks carry their annotations
 
 
 def error(status: int, text: str, code: str, _details: Any = None) -> Response:
-    """Any error below ``/labelstudio/``; ``detail`` is what Label Studio shows."""
+    """Any error below ``/labelstudio/``; Label Studio shows the status alone, the log the text."""
     response = jsonify(detail=text, error=code, status=status)
     response.status_code = status
     return response

@@ -1,6 +1,7 @@
 """Roboflow inference v1: what ``inference-sdk`` sends and reads, recorded, and what is refused.
 
-The client itself wants older libraries than the application, so its requests are kept here.
+The client itself wants older libraries than the application: test_inference_sdk.py runs it in an
+environment of its own.
 """
 
 import base64

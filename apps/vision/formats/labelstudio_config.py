@@ -18,7 +18,7 @@ class Control:
     from_name: str
     to_name: str
     data_key: str  # where a task names its picture
-    labels: dict[str, str]  # a class of ours, folded -> the value that the project shows
+    labels: dict[str, str]  # a class of ours, folded -> what the project keeps for its label
     min_score: float | None  # model_score_threshold
 
 
@@ -93,17 +93,21 @@ def _parsed(text: str) -> ElementTree.Element:
 
 
 def _labels(tag: ElementTree.Element) -> dict[str, str]:
-    """Classes by value, alias and ``predicted_values``; the value itself always wins."""
+    """Classes by value, alias and ``predicted_values``; the value itself always wins.
+
+    Label Studio keeps the alias of a label that has one; it shows the value.
+    """
     named: dict[str, str] = {}
     others: dict[str, str] = {}
     for label in tag.iter("Label"):
         value = label.get("value", "").strip()
         if not value:
             continue
-        named.setdefault(value.casefold(), value)
-        for also in [label.get("alias", ""), *label.get("predicted_values", "").split(",")]:
+        alias = label.get("alias", "").strip()
+        named.setdefault(value.casefold(), alias or value)
+        for also in [alias, *label.get("predicted_values", "").split(",")]:
             if also.strip():
-                others.setdefault(also.strip().casefold(), value)
+                others.setdefault(also.strip().casefold(), alias or value)
     return others | named
 
 
