@@ -106,7 +106,7 @@ class Batcher(Generic[Item, Result]):
         return first is not None and self._running < max(1, self._lanes(first))
 
     def _call_leader(self) -> None:
-        """Wake one thread if there is a lane for it: waking all costs each a turn of Python's lock."""
+        """Wake one thread if a lane is free: waking all costs each a turn of Python's lock."""
         if self._is_lane_free():
             self._waiting[0].call()
 
