@@ -55,7 +55,8 @@ def refusal(token: str) -> str:
         return error_text(error)
     if found.may("detect"):
         return ""
-    return gettext("The token may not detect. Make one that may, for cameras and houses.")
+    said: str = gettext("The token may not detect. Make one that may, for cameras and houses.")
+    return said
 
 
 def texts() -> dict[str, str]:

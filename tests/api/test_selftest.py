@@ -2,6 +2,7 @@
 
 import io
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
@@ -17,7 +18,7 @@ WHY = "/connect/test/why"
 JSON = {"Accept": "application/json"}
 
 
-def begun(client) -> dict[str, object]:
+def begun(client) -> dict[str, Any]:
     answer = client.post(BEGIN, headers=JSON)
     assert answer.status_code == 201, answer.text
     return answer.json

@@ -16,7 +16,7 @@ async function own(path, fields = {}) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
   const headers = { Accept: "application/json", "X-CSRFToken": document.querySelector('meta[name="csrf-token"]').content };
-  const answer = await fetch(`${root.dataset.url}/${path}`, { method: "POST", headers, body });
+  const answer = await fetch(`${root.dataset.url}/test/${path}`, { method: "POST", headers, body });
   if (answer.status === 204) return null;
   const found = await answer.json();
   if (!answer.ok) throw new Error(found.error.message);
@@ -138,7 +138,7 @@ class Test {
 // The test is in the log too: it is shown as it is now, without loading the page again.
 async function renewCalls() {
   try {
-    const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+    const answer = await fetch(root.dataset.url, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.querySelector("[data-calls]");
     if (!answer.ok || !fresh) return;
