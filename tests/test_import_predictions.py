@@ -95,7 +95,7 @@ def region(label: str, x: float, **more: object) -> dict[str, object]:
     return {"type": "rectanglelabels", "value": value} | more
 
 
-def tasks(*rows: dict[str, object]) -> dict[str, bytes | str]:
+def tasks(*rows: dict[str, Any]) -> dict[str, bytes | str]:
     named = zip("abc", rows, strict=False)
     content = [{"id": n, "data": {"image": f"{n}.jpg"}} | row for n, row in named]
     return picture_files() | {"tasks.json": json.dumps(content)}
@@ -151,7 +151,7 @@ def test_each_models_predictions_are_a_result_with_its_scores(app, ann):
 
 
 def test_classes_are_chosen_for_boxes_of_models_too(app, ann):
-    both = {
+    both: dict[str, Any] = {
         "annotations": [{"result": [region("dog", 10)]}],
         "predictions": [{"model_version": "one", "result": [
             region("cat", 40, score=0.5), region("wolf", 40, score=0.75),
@@ -172,7 +172,7 @@ def test_classes_are_chosen_for_boxes_of_models_too(app, ann):
 
 
 def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann):
-    both = {
+    both: dict[str, Any] = {
         "annotations": [{"result": [region("dog", 11, origin="prediction-changed")]}],
         "predictions": [{"model_version": "one", "result": [
             region("dog", 10, score=0.5), region("cat", 60, score=0.5)]}],
@@ -182,7 +182,7 @@ def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann):
 
 
 def test_the_model_may_look_at_imported_results_again(app, ann):
-    both = {
+    both: dict[str, Any] = {
         "annotations": [{"result": [region("dog", 11)]}],
         "predictions": [{"model_version": "one", "result": [region("cat", 60, score=0.5)]}],
     }
@@ -195,7 +195,7 @@ def test_the_model_may_look_at_imported_results_again(app, ann):
 
 
 def test_predictions_alone_come_as_the_words_of_a_person_as_before(app, ann):
-    alone = {"annotations": [], "predictions": [
+    alone: dict[str, Any] = {"annotations": [], "predictions": [
         {"model_version": "one", "result": [region("dog", 10, score=0.5)]}]}  # fmt: skip
     import_id = begun(ann, tasks(alone))
     assert row_of(app, import_id).report["model_boxes"] == 0
