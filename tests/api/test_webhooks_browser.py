@@ -1,5 +1,7 @@
 """The page of a webhook in Chromium: what became of a test is seen without loading it again."""
 
+import threading
+
 import pytest
 
 from apps.app import create_app
@@ -31,6 +33,18 @@ def site(tmp_path_factory):
         yield site
 
 
+class Held(list):
+    """What a receiver got; the next one is answered when ``gate`` opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def append(self, one: object) -> None:
+        self.gate.wait(30)
+        super().append(one)
+
+
 def test_the_answer_to_a_test_comes_without_a_reload(new_page, receiver: Receiver):  # noqa: F811
     from playwright.sync_api import expect
 
@@ -40,11 +54,13 @@ def test_the_answer_to_a_test_comes_without_a_reload(new_page, receiver: Receive
     page.get_by_role("textbox", name="Address").fill(receiver.url)
     page.get_by_role("main").get_by_role("button", name="Save").click()
     page.get_by_role("link", name="Webhooks").last.wait_for()
-    receiver.status = 500
+    receiver.status, receiver.got = 500, (held := Held())
     page.get_by_role("button", name="Send a test").click()
     page.wait_for_url("**/account/webhooks/*")
     page.evaluate("window.same = true")
     messages = page.locator("[data-messages]")
+    expect(messages).to_contain_text("waiting")
+    held.gate.set()
     expect(messages).to_contain_text("500", timeout=15_000)
     expect(messages).to_contain_text("1 try")
     expect(page.locator("[data-latest]")).to_contain_text("failed")
