@@ -170,6 +170,7 @@ JSON = "application/json"
 STRANGERS = {  # an answer on the way, and what the page says of it
     "a login page": ({"status": 200, "content_type": "text/html", "body": "<h1>Log in</h1>"},
                      "is not Sightbox"),
+    "a way to https": ({"status": 307, "headers": {"Location": "/elsewhere"}}, "leads elsewhere"),
     "no server": ({"status": 502, "content_type": "text/html", "body": "Bad Gateway"},
                   "it does not reach Sightbox"),
     "a small limit": ({"status": 413, "content_type": "text/html", "body": "Too large"},
