@@ -32,7 +32,7 @@ OWNED = {
 # see test_crud.py, tests/api, test_video.py, test_imports.py
 ELSEWHERE = (
     *("/crud/", "/api/", "/v1/", "/video/", "/imports/"),
-    *("/account/webhooks/", "/labelstudio/", "/connect/labelstudio/"),
+    *("/account/webhooks/", "/labelstudio/", "/connect/labelstudio/", "/connect/test/"),
 )
 # Rules with an argument that belong to nobody, or are tested elsewhere: test_classifier.py.
 OPEN = {

@@ -10,6 +10,7 @@ from apps.api import (
     problems,
     rest,
     roboflow,
+    selftest,
     tokens,
     webhook_pages,
 )
@@ -23,6 +24,7 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(tokens.bp)
     app.register_blueprint(webhook_pages.bp)
     app.register_blueprint(connect.bp)
+    app.register_blueprint(selftest.bp)
     csrf.exempt(deepstack.bp)
     app.register_blueprint(deepstack.bp)
     answer_below(app, "/v1/", deepstack.error)

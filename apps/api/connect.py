@@ -22,9 +22,11 @@ from flask_babel import gettext
 from flask_login import current_user, login_required
 from PIL import Image
 
+from apps.api import selftest
 from apps.container import services
 from apps.errors import AppError
 from apps.i18n import error_text
+from apps.models import TEST_START
 
 bp = Blueprint("connect", __name__, template_folder="templates")
 
@@ -46,7 +48,10 @@ def index() -> ResponseReturnValue:
 @bp.post("/connect/test")
 @login_required
 def test() -> ResponseReturnValue:
-    """What a camera would get: the token first, if one is given, then the detector."""
+    """For browsers without scripts: the token, if one is given, and the detector, from inside.
+
+    Whether a program's request arrives is what the page's script tests.
+    """
     checks = [*_token_checks(request.form.get("token", "").strip()), *_engine_checks()]
     return _page(checks)
 
@@ -115,6 +120,9 @@ def _page(
         "api/connect.html",
         checks=checks,
         calls=calls,
+        working=services().tokens.number_active(current_user.id),
+        test_start=TEST_START,
+        texts=selftest.texts(),
         address=request.host_url.rstrip("/"),
         host=address.hostname,
         port=address.port or (443 if request.is_secure else 80),

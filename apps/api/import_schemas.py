@@ -36,6 +36,7 @@ class ImportPreview(Schema):
     pictures = fields.Integer(required=True)
     here = fields.Integer(required=True, metadata=about("Pictures that you have already."))
     boxes = fields.Integer(required=True)
+    model_boxes = fields.Integer(metadata=about("How many of them a model found."))
     bytes = fields.Integer(required=True)
     classes = fields.List(fields.Nested(ImportClass), required=True)
     problems = fields.List(fields.Nested(ImportProblem), required=True)

@@ -1,5 +1,6 @@
 """The pages where an account says which addresses are told, and sees what they were told."""
 
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, url_for
@@ -16,11 +17,12 @@ from apps.container import services
 from apps.errors import AppError
 from apps.extensions import begin_writing
 from apps.i18n import error_text
-from apps.models import URL_LENGTH, Webhook
+from apps.models import URL_LENGTH, DeliveryStatus, Webhook, utcnow
 from apps.services.webhooks import DONE, EVENTS, LOST
 
 bp = Blueprint("webhooks", __name__, template_folder="templates")
 SHOWN = 50  # messages of the log
+SOON = timedelta(minutes=1)  # a try until then is waited for by the page
 MEANINGS = (
     SelectChoice(DONE, _l("A detection is done")),
     SelectChoice(LOST, _l("A detection has failed for good")),
@@ -108,7 +110,7 @@ def delete(webhook_id: int) -> ResponseReturnValue:
 @login_required
 def test(webhook_id: int) -> ResponseReturnValue:
     services().webhooks.test(current_user.id, webhook_id)
-    flash(gettext("A test message is on its way. Load this page again to see its answer."), "info")
+    flash(gettext("A test message is on its way. Its answer comes below."), "info")
     return _to(webhook_id)
 
 
@@ -116,7 +118,7 @@ def test(webhook_id: int) -> ResponseReturnValue:
 @login_required
 def again(webhook_id: int, delivery_id: int) -> ResponseReturnValue:
     services().webhooks.again(current_user.id, webhook_id, delivery_id)
-    flash(gettext("The message is on its way. Load this page again to see its answer."), "info")
+    flash(gettext("The message is on its way. Its answer comes below."), "info")
     return _to(webhook_id)
 
 
@@ -133,7 +135,11 @@ def _detail(hook: Webhook, form: WebhookForm, *, shown: bool = False) -> str:
     """``shown``: with its secret, this once."""
     log = services().webhooks.log(hook.owner_id, hook.id, SHOWN)
     secret = hook.secret if shown else None
-    return render_template("api/webhook.html", hook=hook, form=form, log=log, secret=secret)
+    soon = utcnow() + SOON
+    live = any(one.status is DeliveryStatus.WAITING and one.next_at < soon for one in log)
+    return render_template(
+        "api/webhook.html", hook=hook, form=form, log=log, secret=secret, live=live
+    )
 
 
 class _Values:

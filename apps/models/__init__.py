@@ -10,7 +10,7 @@ from apps.models.import_ import OPEN, TURNS, Import, ImportedPicture, ImportStat
 from apps.models.labelstudio import LabelStudio
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
-from apps.models.token import CALL_TEXT, ClientCall, KeptAnswer, Token
+from apps.models.token import CALL_TEXT, FOR_A_TEST, TEST_START, ClientCall, KeptAnswer, Token
 from apps.models.trash import TrashedImage
 from apps.models.types import fold, utcnow
 from apps.models.user import Role, User, new_session_key
@@ -29,12 +29,14 @@ __all__ = [
     "ANSWER_TEXT",
     "CALL_TEXT",
     "DETECTOR",
+    "FOR_A_TEST",
     "MAX_LABEL_LENGTH",
     "MAX_TAG_LENGTH",
     "NOT_DONE",
     "OPEN",
     "SETTLED",
     "STANDS",
+    "TEST_START",
     "TURNS",
     "UNSAID",
     "URL_LENGTH",

@@ -12,6 +12,7 @@ from apps.extensions import Model
 from apps.models.types import UTCDateTime, created, pk, utcnow
 
 CALL_TEXT = 200  # characters of what the log keeps of a call
+TEST_START = "sbt_"  # of tokens that the page that connects programs makes for one test
 
 
 class Token(Model):
@@ -48,6 +49,9 @@ class Token(Model):
         if self.expires_at is not None and self.expires_at <= utcnow():
             return "expired"
         return "active"
+
+
+FOR_A_TEST = Token.prefix.startswith(TEST_START, autoescape=True)  # which no list shows
 
 
 class ClientCall(Model):

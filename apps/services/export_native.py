@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, scoped_session, undefer
 
 from apps.jobs import TryLater
 from apps.models import (
+    FOR_A_TEST,
     Annotation,
     Detection,
     Image,
@@ -170,7 +171,7 @@ class NativeMaker:
     def _facts(self, owner_id: int) -> dict[str, Any]:
         """What is known of the account itself; no password and no secret of a token."""
         user = self.session.get_one(User, owner_id)
-        tokens = select(Token).where(Token.owner_id == owner_id).order_by(Token.id)
+        tokens = select(Token).where(Token.owner_id == owner_id, ~FOR_A_TEST).order_by(Token.id)
         kept = select(SavedFilter).where(SavedFilter.owner_id == owner_id).order_by(SavedFilter.id)
         told = ("username", "email", "active", "threshold", "quota_bytes")
         facts = _of(user, *told, "created_at", "confirmed_at") | {

@@ -363,7 +363,7 @@ class ImportJobs:
         coming = [one for one in coming if one.image.sha256 not in there]
         self.keeper.require_room(claim.owner_id, sum(one.image.bytes for one in coming))
         self.rows.write(claim.owner_id, coming, again)
-        boxes = sum(len(one.boxes) + one.count for one in coming)
+        boxes = sum(len(one.boxes) + len(one.found) + one.count for one in coming)
         report = plan.report() | {"here": plan.here + len(late)}
         ended = {"status": ImportStatus.DONE, "progress": 1.0, "finished_at": utcnow()}
         counts = {"pictures": len(coming), "boxes": boxes, "report": report, "claimed_by": None}

@@ -109,8 +109,17 @@ def _planned(
         return None
     light = replace(record, results=(), annotations=(), tags=())
     title = safe_title(record.title)
-    count = number_of_boxes(record)
-    return Planned(name, title, record.sha256, record.bytes, [], light, count)
+    found = sum(len(result.boxes) for result in record.results)
+    return Planned(
+        name,
+        title,
+        record.sha256,
+        record.bytes,
+        [],
+        record=light,
+        count=number_of_boxes(record),
+        count_found=found,
+    )
 
 
 def _wrong_with(record: NativePicture, size: tuple[int, int]) -> str | None:

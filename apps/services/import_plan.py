@@ -9,10 +9,10 @@ from typing import Any
 
 from apps.errors import N_, AppError, InvalidInput
 from apps.models import MAX_TAG_LENGTH
-from apps.services.changes import MAX_SAID, clean_label
+from apps.services.changes import MAX_MODEL_LENGTH, MAX_SAID, clean_label
 from apps.services.import_files import ImportLimits, ZipFiles
 from apps.services.import_native import is_native, look_at_native
-from apps.services.import_planned import HERE, NATIVE, TWICE, Planned, Progress
+from apps.services.import_planned import HERE, NATIVE, TWICE, ModelBox, Planned, Progress
 from apps.services.tags import has_controls, one_line
 from apps.vision.decode import orientation, refuse_too_many_pixels, safe_title, upright_size
 from apps.vision.formats.dataset import Corners
@@ -26,6 +26,7 @@ MAX_CLASSES = 1000
 SAME_ASPECT = 0.01  # difference by which two sizes are still the same picture, larger or smaller
 CLIPPED = 1.0  # pixels outside of the picture that nobody needs to be told of
 LEAST = 0.01  # pixels of a box that is left of one at the border
+UNNAMED_MODEL = "imported"  # whose predictions have no version
 
 NO_NUMBER = N_("A box of “%(label)s” has a corner that is no number (NaN). It is left out.")
 EMPTY = N_("A box of “%(label)s” has no area. It is left out.")
@@ -61,14 +62,16 @@ class Plan:
         boxes: Counter[str] = Counter()
         pictures: Counter[str] = Counter()
         for picture in self.pictures:
-            boxes.update(label for label, _ in picture.boxes)
-            pictures.update({label for label, _ in picture.boxes})
+            names = [label for label, _ in picture.boxes] + [box.label for box in picture.found]
+            boxes.update(names)
+            pictures.update(set(names))
         labels = dict.fromkeys([*self.labels, *boxes])
         return {
             "kind": self.kind,
             "pictures": len(self.pictures),
             "here": self.here,
             "boxes": boxes.total() + sum(picture.count for picture in self.pictures),
+            "model_boxes": sum(len(each.found) + each.count_found for each in self.pictures),
             "bytes": self.bytes,
             "classes": [
                 {
@@ -144,9 +147,26 @@ def _looked_at(
                 problems.add(name, TWICE, name=seen[digest])
             else:
                 seen[digest] = name
-                boxes = _Placed(picture, size, turned, problems).boxes()
-                yield Planned(name, safe_title(name), digest, len(data), boxes)
+                yield _planned(name, digest, len(data), _Placed(picture, size, turned, problems))
         progress(number / len(found.pictures))
+
+
+def _planned(name: str, digest: str, size: int, placed: "_Placed") -> Planned:
+    boxes: list[tuple[str, Corners]] = []
+    found: list[ModelBox] = []
+    for box, corners in placed.boxes():
+        if box.model is None:
+            boxes.append((box.label, corners))
+        else:
+            found.append(ModelBox(box.label, corners, _model_name(box.model), box.score))
+    title, corrected = safe_title(name), placed.picture.corrected
+    return Planned(name, title, digest, size, boxes, found, corrected)
+
+
+def _model_name(text: str) -> str:
+    """As a result can have it."""
+    plain = "".join(c for c in one_line(text) if not has_controls(c))
+    return one_line(plain[:MAX_MODEL_LENGTH]) or UNNAMED_MODEL
 
 
 class _Placed:
@@ -158,22 +178,22 @@ class _Placed:
         self.picture, self.size, self.problems = picture, size, problems
         self.turned = turned  # EXIF orientation
 
-    def boxes(self) -> list[tuple[str, Corners]]:
+    def boxes(self) -> list[tuple[FoundBox, Corners]]:
         place = self._place()
-        kept: dict[tuple[str, Corners], tuple[str, Corners]] = {}
+        kept: dict[tuple[str | None, str, Corners], tuple[FoundBox, Corners]] = {}
         for box in self.picture.boxes if place is not None else ():
             corners = self._inside(box, place(box.corners)) if place is not None else None
             if corners is None:
                 continue
             x1, y1, x2, y2 = (round(side, 2) for side in corners)
-            key = (box.label, (x1, y1, x2, y2))
+            key = (box.model, box.label, (x1, y1, x2, y2))
             if key in kept:
                 self._note(DOUBLE, label=box.label)
             elif len(kept) >= MAX_SAID:
                 self._note(TOO_MANY, limit=MAX_SAID)
                 break
             else:
-                kept[key] = (box.label, corners)
+                kept[key] = (box, corners)
         return list(kept.values())
 
     def _place(self) -> Callable[[Corners], Corners] | None:

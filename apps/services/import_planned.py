@@ -1,7 +1,7 @@
 """A picture that would come from an archive, and what is said of several formats."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from apps.errors import N_
 from apps.services.native import NativePicture
@@ -14,6 +14,16 @@ HERE = N_("You have this picture already. It is left as it is.")
 Progress = Callable[[float], None]  # hears how much is done, 0 to 1; may raise to end it
 
 
+@dataclass(frozen=True, slots=True)
+class ModelBox:
+    """A box that labels say a model found."""
+
+    label: str
+    corners: Corners  # pixels of the upright picture
+    model: str
+    score: float  # 0 to 1
+
+
 @dataclass(slots=True)
 class Planned:
     """A picture that would come."""
@@ -23,5 +33,8 @@ class Planned:
     sha256: str
     bytes: int
     boxes: list[tuple[str, Corners]]  # label, and corners in pixels of the upright picture
+    found: list[ModelBox] = field(default_factory=list)  # by models, beside what people said
+    corrected: bool = False  # boxes are what became of those in found
     record: NativePicture | None = None  # of a native archive: without its boxes and tags
     count: int = 0  # boxes of the record
+    count_found: int = 0  # those of models among them

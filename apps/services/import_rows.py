@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -17,15 +17,19 @@ from apps.models import (
     Result,
     Tag,
     TagSource,
+    User,
     Verdict,
     fold,
     utcnow,
 )
-from apps.services.import_planned import Planned
+from apps.services.import_planned import ModelBox, Planned
 from apps.services.imports import Choices
 from apps.services.native import NativeAnnotation, NativeBox, NativePicture
+from apps.services.results import weigh
 from apps.services.tags import TagService
+from apps.services.words import claim_boxes
 from apps.vision.decode import COPY_EXTENSION, Decoded
+from apps.vision.uncertainty import uncertainty
 
 CHUNK = 500  # rows of one statement
 Corners = tuple[float, float, float, float]
@@ -39,6 +43,9 @@ class Coming:
     boxes: list[tuple[str, Corners]]  # as they shall be
     tags: dict[str, TagSource] = field(default_factory=dict)
     count: int = 0  # boxes that a native archive has of it
+    found: list[ModelBox] = field(default_factory=list)  # as they shall be
+    models: tuple[str, ...] = ()  # that have looked, the one that is shown first
+    corrected: bool = False  # boxes are what became of those in found
     keys: tuple[str, ...] = field(init=False)  # of its files
 
     def __post_init__(self) -> None:
@@ -63,9 +70,14 @@ def new_picture(
         **(_new_state(choices) if planned.record is None else _old_state(planned.record)),
     )
     boxes = mapped(planned.boxes, choices.classes)
+    found = mapped_found(planned.found, choices.classes)
+    models = tuple(dict.fromkeys(box.model for box in planned.found))  # whatever classes come
+    if models:
+        image.model, image.detected_at = models[0], utcnow()
+        image.uncertainty = uncertainty(box.score for box in found if box.model == models[0])
     tags = dict.fromkeys((label for label, _ in boxes), TagSource.MODEL)
     tags |= dict.fromkeys(choices.tags, TagSource.PERSON)
-    return Coming(image, boxes, tags, planned.count)
+    return Coming(image, boxes, tags, planned.count, found, models, planned.corrected)
 
 
 def _new_state(choices: Choices) -> dict[str, Any]:
@@ -97,6 +109,19 @@ def mapped(
     return list(kept)
 
 
+def mapped_found(boxes: Iterable[ModelBox], classes: dict[str, str | None]) -> list[ModelBox]:
+    """The same for boxes of models; of those that become the same the surest stays."""
+    kept: dict[tuple[str, str, Corners], ModelBox] = {}
+    for box in boxes:
+        wanted = classes.get(box.label)
+        if wanted is None:
+            continue
+        key = (box.model, wanted, box.corners)
+        if key not in kept or kept[key].score < box.score:
+            kept[key] = replace(box, label=wanted)
+    return list(kept.values())
+
+
 @dataclass(frozen=True)
 class RowWriter:
     """Writes pictures with their boxes and tags; nothing here commits."""
@@ -117,12 +142,27 @@ class RowWriter:
             self.session.add_all([one.image for one in part])
             self.session.flush()
             self._insert(Annotation, [row for one in part for row in _annotations(one, author_id)])
+            self._add_results([one for one in part if one.models], author_id)
         by_digest = {one.image.sha256: one for one in coming}
         for record in records:
             one = by_digest.get(record.sha256)
             if one is not None:
                 self._restore(one, record, author_id)
         self._tag(coming)
+
+    def _add_results(self, part: Sequence[Coming], owner_id: int) -> None:
+        """What models found, and the tags of what they are sure of."""
+        threshold = self.session.scalar(select(User.threshold).where(User.id == owner_id))
+        for one in part:
+            image = one.image
+            values = {"image_id": image.id, "detected_at": image.detected_at}
+            self._insert(Result, [values | {"model": model} for model in one.models])
+            self._insert(Detection, [_found_row(box, image.id) for box in one.found])
+            if one.corrected and claim_boxes(self.session, image.id):
+                weigh(self.session, image.id, one.models[0])
+            for box in one.found:
+                if box.model == one.models[0] and box.score >= (threshold or 0.0):
+                    one.tags.setdefault(box.label, TagSource.MODEL)
 
     def _restore(self, one: Coming, record: NativePicture, author_id: int) -> None:
         """What people and models said about a picture, exactly."""
@@ -198,6 +238,11 @@ def _box_row(box: NativeBox, numbers: dict[str, int]) -> dict[str, Any]:
         "annotation_id": None if box.annotation is None else numbers[box.annotation],
     }
     return row | dict(zip(("x1", "y1", "x2", "y2"), box.box, strict=True))
+
+
+def _found_row(box: ModelBox, image_id: int) -> dict[str, Any]:
+    row = {"image_id": image_id, "label": box.label, "score": box.score, "model": box.model}
+    return row | dict(zip(("x1", "y1", "x2", "y2"), box.corners, strict=True))
 
 
 def _annotations(one: Coming, author_id: int) -> Iterable[dict[str, Any]]:

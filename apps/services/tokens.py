@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Forbidden, InvalidInput, NotFound, Unauthorized
-from apps.models import Token, User, utcnow
+from apps.models import FOR_A_TEST, TEST_START, Token, User, utcnow
 
 SCOPES = ("read", "write", "detect", "admin")
 START = "sb_"  # of every token: whoever finds one lying about knows what it is
@@ -25,6 +26,8 @@ MAX_DAYS = 3660
 MAX_BOXES = 1000
 FRESH = timedelta(minutes=1)  # how exactly the last use is known
 KEPT = timedelta(days=30)  # that a revoked or expired token is still listed
+TEST_FOR = timedelta(minutes=5)  # that a token made for one test works, if nobody ends it
+TEST_MOST = 5  # of them at once: a few windows of one account
 
 
 @dataclass(frozen=True)
@@ -80,25 +83,41 @@ class TokenService:
         if "admin" in words and not owner.is_admin:
             raise Forbidden(N_("Only administrators can make a token that administers."))
         self._make_room(owner_id)
-        prefix = START + _random(PREFIX)
-        text = f"{prefix}_{_random(SECRET)}"
-        token = Token(
-            owner_id=owner_id,
-            name=name,
-            prefix=prefix,
-            digest=_digest(text),
-            scopes=" ".join(words),
-            max_boxes=max_boxes,
-            expires_at=None if days is None else utcnow() + timedelta(days=days),
-        )
+        token, text = _new(START, owner_id, name=name, scopes=" ".join(words), max_boxes=max_boxes)
+        token.expires_at = None if days is None else utcnow() + timedelta(days=days)
         self.session.add(token)
         self.session.commit()
         return token, text
 
+    def create_for_test(self, owner_id: int) -> tuple[int, str]:
+        """The id and the text of a token that may detect for TEST_FOR and is in no list.
+
+        Those of anybody that have expired are forgotten, and this owner's oldest above TEST_MOST.
+        """
+        self.session.execute(delete(Token).where(FOR_A_TEST, Token.expires_at <= utcnow()))
+        mine = select(Token.id).where(FOR_A_TEST, Token.owner_id == owner_id)
+        ids = self.session.scalars(mine.order_by(Token.id.desc())).all()
+        self.session.execute(delete(Token).where(Token.id.in_(ids[TEST_MOST - 1 :])))
+        token, text = _new(TEST_START, owner_id, name="test", scopes="detect")
+        token.expires_at = utcnow() + TEST_FOR
+        self.session.add(token)
+        self.session.commit()
+        return token.id, text
+
+    def end_test(self, owner_id: int, token_id: int) -> None:
+        """Forget a token of create_for_test; one that is gone already is no error."""
+        mine = Token.id == token_id, Token.owner_id == owner_id
+        self.session.execute(delete(Token).where(FOR_A_TEST, *mine))
+        self.session.commit()
+
     def of_owner(self, owner_id: int) -> Sequence[Token]:
-        """The account's tokens, the newest first."""
-        query = select(Token).where(Token.owner_id == owner_id).order_by(Token.id.desc())
-        return self.session.scalars(query).all()
+        """The account's tokens, the newest first, without those of tests."""
+        mine = select(Token).where(Token.owner_id == owner_id, ~FOR_A_TEST)
+        return self.session.scalars(mine.order_by(Token.id.desc())).all()
+
+    def number_active(self, owner_id: int) -> int:
+        """How many tokens of the account work, without those of tests."""
+        return sum(token.state == "active" for token in self.of_owner(owner_id))
 
     def revoke(self, owner_id: int, token_id: int) -> Token:
         """Make a token useless from now on; again is no error.
@@ -163,11 +182,18 @@ class TokenService:
         gone = (Token.revoked_at < long_ago) | (Token.expires_at < long_ago)
         mine = Token.owner_id == owner_id
         self.session.execute(delete(Token).where(mine, gone))
-        working = select(func.count()).where(mine, Token.revoked_at.is_(None))
+        working = select(func.count()).where(mine, ~FOR_A_TEST, Token.revoked_at.is_(None))
         if (self.session.scalar(working) or 0) >= MOST:
             raise InvalidInput(
                 N_("You have %(most)s tokens already. Revoke one that is not needed."), most=MOST
             )
+
+
+def _new(start: str, owner_id: int, **values: Any) -> tuple[Token, str]:
+    """A token whose visible part begins with ``start``, and its whole text."""
+    prefix = start + _random(PREFIX)
+    text = f"{prefix}_{_random(SECRET)}"
+    return Token(owner_id=owner_id, prefix=prefix, digest=_digest(text), **values), text
 
 
 def _clean_name(text: str) -> str:

@@ -352,9 +352,12 @@ def test_the_page_makes_shows_tests_and_deletes_a_webhook(ann, receiver, send):
     assert secret not in ann.get(here).text
     assert receiver.url in ann.get("/account/webhooks").text
     assert ann.post(f"{here}/test").status_code == 303
-    assert "waiting" in ann.get(here).text
+    waits = ann.get(here).text
+    assert "waiting" in waits
+    assert "data-live" in waits  # its script looks again
     send()
     page = ann.get(here).text
+    assert "data-live" not in page
     assert "delivered" in page
     assert json.loads(receiver.got[0][1])["type"] == "webhook.test"
     again = re.search(r'action="([^"]+/again)"', page)[1]

@@ -18,6 +18,8 @@ class FoundBox:
 
     label: str
     corners: Corners  # in pixels, or in parts of the picture
+    model: str | None = None  # that found it, as the labels call it; None: a person's box
+    score: float = 1.0  # 0 to 1, of a model's box
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class FoundPicture:
     boxes: list[FoundBox] = field(default_factory=list)
     parts: bool = False  # corners are parts of width and height (0 to 1) instead of pixels
     size: tuple[int, int] = (0, 0)  # that pixels refer to, as the labels say; 0: they do not
+    corrected: bool = False  # the person's boxes are what became of the model's
 
 
 @dataclass
@@ -89,8 +92,15 @@ class Found:
         """The picture of that name, which is a new one if no label named it yet."""
         return self.pictures.setdefault(file, FoundPicture(file))
 
-    def add(self, picture: FoundPicture, label: str, corners: Corners) -> None:
-        """Give ``picture`` a box.
+    def add(
+        self,
+        picture: FoundPicture,
+        label: str,
+        corners: Corners,
+        model: str | None = None,
+        score: float = 1.0,
+    ) -> None:
+        """Give ``picture`` a box; see FoundBox.
 
         Raises:
             InvalidInput: these are more than MAX_BOXES.
@@ -102,7 +112,7 @@ class Found:
             )
         label = label[:200]
         self.classes.setdefault(label)
-        picture.boxes.append(FoundBox(label, corners))
+        picture.boxes.append(FoundBox(label, corners, model, score))
         self.boxes += 1
 
 

@@ -1,7 +1,7 @@
 """Label Studio's JSON, full and small: corners are percent of the upright picture."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from apps.errors import N_
@@ -13,6 +13,7 @@ NO_TASK = N_("Task %(number)s names no picture. It is left out.")
 NO_REGION = N_("A region of task %(number)s is not a box with a label. It is left out.")
 TURNED = N_("A turned box of task %(number)s becomes the upright box around it.")
 SEVERAL = N_("Task %(number)s has several annotations. The latest one is taken.")
+NO_SCORE = N_("A prediction of task %(number)s has a box without a score. It counts as certain.")
 PREDICTED = N_("Task %(number)s has no annotation. What a model predicted is taken.")
 BOXES = ("rectanglelabels", "rectangle")
 
@@ -25,7 +26,12 @@ def fits(content: Any) -> bool:
 
 
 def read(shelf: Shelf, name: str, content: list[Any], found: Found) -> None:
-    """Add what the file ``name`` says."""
+    """Add what the file ``name`` says.
+
+    Where somebody has annotated at least one of its tasks, predictions are a model's boxes beside
+    them. Where nobody has, they are all there is, and come as if a person had drawn them.
+    """
+    annotated = any(isinstance(task, dict) and _annotations(task) for task in content)
     for place, task in enumerate(content):
         number = task.get("id", place) if isinstance(task, dict) else place
         said = _address(task) if isinstance(task, dict) else None
@@ -36,7 +42,12 @@ def read(shelf: Shelf, name: str, content: list[Any], found: Found) -> None:
         if file is not None:
             picture = found.picture(file)
             picture.parts = True
-            _Task(shelf, picture, number, found).read(task)
+            reader = _Task(shelf, picture, number, found)
+            reader.read(task)
+            if annotated:
+                reader.read_predictions(task)
+            elif "data" in task:
+                reader.read_as_said(task)
 
 
 def _address(task: dict[str, Any]) -> str | None:
@@ -48,39 +59,79 @@ def _address(task: dict[str, Any]) -> str | None:
     return image if isinstance(image, str) and image else None
 
 
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    said = _list(task, "annotations") or _list(task, "completions")
+    return [each for each in said if isinstance(each, dict) and not each.get("was_cancelled")]
+
+
 class _Task:
     def __init__(self, shelf: Shelf, picture: FoundPicture, number: Any, found: Found) -> None:
         self.problems, self.picture = shelf.problems, picture
         self.number, self.found = number, found
 
     def read(self, task: dict[str, Any]) -> None:
-        for region in self._regions(task):
+        """What people said."""
+        self._regions(self._said(task))
+
+    def read_predictions(self, task: dict[str, Any]) -> None:
+        """What models found, under their names and with their scores."""
+        for prediction in _list(task, "predictions"):
+            if isinstance(prediction, dict):
+                version = prediction.get("model_version")
+                self._regions(_list(prediction, "result"), str(version or ""), prediction)
+
+    def read_as_said(self, task: dict[str, Any]) -> None:
+        """What a model found, for want of anything that a person said."""
+        for prediction in _list(task, "predictions")[:1]:
+            if isinstance(prediction, dict) and prediction.get("result"):
+                self._note(PREDICTED, loss=False)
+                self._regions(_list(prediction, "result"))
+
+    def _regions(
+        self, regions: Iterable[Any], model: str | None = None, around: dict[str, Any] | None = None
+    ) -> None:
+        """Add the boxes of ``regions``.
+
+        Args:
+            model: that found them; None: a person said so.
+            around: their prediction, whose score counts for boxes that have none.
+        """
+        for region in regions:
             if not isinstance(region, dict):
                 self._note(NO_REGION)
             elif region.get("type", "rectanglelabels") in BOXES or "value" not in region:
-                self._region(region.get("value", region))
+                score = 1.0 if model is None else self._score(region, around or {})
+                self._region(region.get("value", region), model, score)
             elif region.get("type") not in ("choices", "labels"):  # labels belong to a rectangle
                 self._note(NO_REGION)
 
-    def _regions(self, task: dict[str, Any]) -> Iterator[Any]:
-        """Of the annotation that counts; the small kind has them in the task."""
-        said = [each for each in _list(task, "annotations") or _list(task, "completions")
-                if isinstance(each, dict) and not each.get("was_cancelled")]  # fmt: skip
+    def _said(self, task: dict[str, Any]) -> Iterator[Any]:
+        """Regions of the annotation that counts; the small kind has them in the task."""
+        said = _annotations(task)
         if len(said) > 1:
             self._note(SEVERAL, loss=False)
         if said:
             latest = max(said, key=lambda each: str(each.get("updated_at") or ""))
-            yield from _list(latest, "result")
+            regions = _list(latest, "result")
+            self.picture.corrected = any(
+                isinstance(region, dict) and str(region.get("origin")).startswith("prediction")
+                for region in regions
+            )
+            yield from regions
         elif "data" not in task:
             for key in ("label", "bbox", "objects"):
                 yield from _list(task, key)
-        else:
-            for prediction in _list(task, "predictions")[:1]:
-                if isinstance(prediction, dict) and prediction.get("result"):
-                    self._note(PREDICTED, loss=False)
-                    yield from _list(prediction, "result")
 
-    def _region(self, value: Any) -> None:
+    def _score(self, region: dict[str, Any], prediction: dict[str, Any]) -> float:
+        """0 to 1."""
+        for said in (region.get("score"), prediction.get("score")):
+            known = None if said is None else numbers((said,))
+            if known is not None and math.isfinite(known[0]):
+                return min(max(known[0], 0.0), 1.0)
+        self._note(NO_SCORE, loss=False)
+        return 1.0
+
+    def _region(self, value: Any, model: str | None, score: float) -> None:
         value = value if isinstance(value, dict) else {}
         labels = value.get("rectanglelabels") or value.get("labels")
         labels = labels if isinstance(labels, list) else []
@@ -96,7 +147,7 @@ class _Task:
             self._note(TURNED, loss=False)
             corners = self._around(corners, turned[0], value)
         for word in words:
-            self.found.add(self.picture, word, corners)
+            self.found.add(self.picture, word, corners, model, score)
 
     def _around(self, corners: Corners, degrees: float, value: dict[str, Any]) -> Corners:
         """The upright box around one that is turned about its upper left corner."""

@@ -1,0 +1,205 @@
+"""Label Studio's predictions beside annotations: boxes of models beside those of people."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from apps.extensions import db
+from apps.models import Annotation, Detection, Image, ImageTag, Result, Tag, User, Verdict
+from tests.labelled import pictures as picture_files
+from tests.test_exports import made, pictures  # noqa: F401 (fixture)
+from tests.test_imports import begun, confirmed, gallery, problems_of, row_of
+
+HALF = 0.5  # pixels that a box may move on its way through percentages
+
+
+@pytest.fixture
+def several(app, pictures):  # noqa: F811
+    """Of the five pictures one has boxes of its model alone, one of a person alone, one none."""
+    with app.app_context():
+        drawn = Annotation.image_id == pictures[1]
+        db.session.execute(Annotation.__table__.delete().where(drawn))
+        found = Detection.image_id == pictures[2]
+        db.session.execute(Detection.__table__.delete().where(found))
+        box = {"x1": 3.3, "y1": 4.4, "x2": 77.7, "y2": 88.8}
+        here = {"image_id": pictures[3], "model": db.session.get_one(Image, pictures[3]).model}
+        db.session.add(Detection(label="강아지", score=0.625, **here, **box))
+        db.session.commit()
+    return pictures
+
+
+def all_boxes(app, name: str) -> dict[str, tuple[list[Any], list[Any], str | None]]:
+    """SHA-256 of each picture of an account with at least one box, and who says what of it."""
+    with app.app_context():
+        images = select(Image).join(User, User.id == Image.owner_id).where(User.username == name)
+        every = {}
+        for image in db.session.scalars(images):
+            said = db.session.scalars(select(Annotation).where(Annotation.image_id == image.id))
+            found = db.session.scalars(
+                select(Detection).where(Detection.image_id == image.id, Detection.score >= 0.5)
+            )
+            people = sorted((one.label, one.x1, one.y1, one.x2, one.y2) for one in said)
+            models = sorted(
+                (one.label, one.x1, one.y1, one.x2, one.y2, one.score, one.model) for one in found
+            )
+            every[image.sha256] = (people, models, image.model if models else None)
+        return every
+
+
+def test_an_export_of_both_comes_back_whole_in_another_account(app, ann, bob, several):
+    archive = made(ann, "labelstudio")
+    import_id = begun(bob, archive.fp.getvalue())
+    wanted = all_boxes(app, "ann")
+    people = sum(len(said) for said, _, _ in wanted.values())
+    models = sum(len(found) for _, found, _ in wanted.values())
+    assert (people, models) == (3, 7)
+    report = row_of(app, import_id).report
+    assert (report["pictures"], report["boxes"], report["model_boxes"]) == (5, 10, 7)
+    counts = {row["name"]: (row["boxes"], row["pictures"]) for row in report["classes"]}
+    assert counts == {"hot dog, big": (3, 3), "강아지": (4, 3), 'say "cheese"': (3, 3)}
+    assert problems_of(app, import_id) == []
+    assert "7 of them models" in bob.get(f"/imports/{import_id}").text
+    confirmed(bob, import_id, count=3)
+    assert row_of(app, import_id).boxes == 10
+    got = all_boxes(app, "bob")
+    assert got.keys() == wanted.keys()
+    for key, (said, found, shown) in wanted.items():
+        assert got[key][2] == shown
+        for mine, other in ((said, got[key][0]), (found, got[key][1])):
+            assert [box[0] for box in other] == [box[0] for box in mine]
+            for one, two in zip(mine, other, strict=True):
+                assert two[1:5] == pytest.approx(one[1:5], abs=HALF)
+                assert two[5:] == one[5:]  # score and model
+    with app.app_context():
+        assert set(db.session.scalars(select(Annotation.verdict))) == {Verdict.DRAWN}
+        ids = db.session.scalars(select(Image.id).where(Image.owner_id != 1)).all()
+    for image_id in ids:
+        for path in ("", "/result", "/boxes.json", "/state.json", "/compare"):
+            assert bob.get(f"/images/{image_id}{path}").status_code in (200, 404)
+    again = made(bob, "labelstudio")
+    first, second = (numbers(json.loads(one.read("tasks.json"))) for one in (archive, again))
+    assert first == second
+
+
+def numbers(tasks: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """How many boxes people and models have in each task, whatever the order of the tasks."""
+    kinds = ("annotations", "predictions")
+    count = lambda task, kind: sum(len(each["result"]) for each in task[kind])  # noqa: E731
+    return sorted((count(task, kinds[0]), count(task, kinds[1])) for task in tasks)
+
+
+def region(label: str, x: float, **more: object) -> dict[str, object]:
+    value = {"x": x, "y": 10, "width": 25, "height": 50, "rectanglelabels": [label]}
+    return {"type": "rectanglelabels", "value": value} | more
+
+
+def tasks(*rows: dict[str, Any]) -> dict[str, bytes | str]:
+    named = zip("abc", rows, strict=False)
+    content = [{"id": n, "data": {"image": f"{n}.jpg"}} | row for n, row in named]
+    return picture_files() | {"tasks.json": json.dumps(content)}
+
+
+def results(app) -> dict[str, list[tuple[str, str, float, bool]]]:
+    with app.app_context():
+        rows = db.session.execute(
+            select(Image.title, Detection).join(Detection, Detection.image_id == Image.id)
+            .order_by(Detection.id)
+        )  # fmt: skip
+        found: dict[str, list[tuple[str, str, float, bool]]] = {}
+        for title, box in rows:
+            spoken = box.annotation_id is not None
+            found.setdefault(title, []).append((box.model, box.label, box.score, spoken))
+        return found
+
+
+def test_each_models_predictions_are_a_result_with_its_scores(app, ann):
+    files = tasks(
+        {
+            "annotations": [{"result": [region("dog", 10)]}],
+            "predictions": [
+                {"model_version": "one", "result": [region("cat", 40, score=0.75)]},
+                {"model_version": "two\u202e", "score": 0.25, "result": [region("cat", 41)]},
+                {"result": [region("cow", 60), region("dog", 10, score=7)]},
+            ],
+        },
+        {"annotations": [], "predictions": [{"model_version": "m" * 99, "result": []}]},
+    )
+    import_id = begun(ann, files)
+    assert (row_of(app, import_id).report["boxes"], row_of(app, import_id).report["model_boxes"]) \
+        == (5, 4)  # fmt: skip
+    assert any("without a score" in text for text in problems_of(app, import_id))
+    confirmed(ann, import_id, count=3)
+    assert results(app) == {
+        "a.jpg": [
+            ("one", "cat", 0.75, False),
+            ("two", "cat", 0.25, False),
+            ("imported", "cow", 1.0, False),
+            ("imported", "dog", 1.0, False),
+        ]
+    }
+    assert [label for label, _ in gallery(app)["a.jpg"]] == ["dog"]
+    with app.app_context():
+        image = db.session.scalars(select(Image).where(Image.title == "a.jpg")).one()
+        assert image.model == "one"
+        assert image.detected_at is not None
+        assert image.uncertainty == pytest.approx(0.2)  # of one box with 0.75
+        assert set(db.session.scalars(select(Result.model))) == {"one", "two", "imported"}
+        links = db.session.execute(select(Tag.name, ImageTag.source).join(ImageTag.tag)).all()
+        assert dict(links) == {"dog": "model", "cat": "model"}  # cow is not in the present result
+
+
+def test_classes_are_chosen_for_boxes_of_models_too(app, ann):
+    both: dict[str, Any] = {
+        "annotations": [{"result": [region("dog", 10)]}],
+        "predictions": [{"model_version": "one", "result": [
+            region("cat", 40, score=0.5), region("wolf", 40, score=0.75),
+            region("dog", 70, score=0.5)]}],
+    }  # fmt: skip
+    import_id = begun(ann, tasks(both))
+    names = [each["name"] for each in row_of(app, import_id).report["classes"]]
+    places = {name: names.index(name) for name in names}
+    fields: dict[str, Any] = {
+        "keep": [str(places["cat"]), str(places["wolf"])],
+        f"becomes-{places['cat']}": "pet",
+        f"becomes-{places['wolf']}": "pet",
+    }
+    confirmed(ann, import_id, **fields)
+    assert results(app) == {"a.jpg": [("one", "pet", 0.75, False)]}
+    assert gallery(app)["a.jpg"] == []
+    assert row_of(app, import_id).boxes == 1
+
+
+def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann):
+    both: dict[str, Any] = {
+        "annotations": [{"result": [region("dog", 11, origin="prediction-changed")]}],
+        "predictions": [{"model_version": "one", "result": [
+            region("dog", 10, score=0.5), region("cat", 60, score=0.5)]}],
+    }  # fmt: skip
+    confirmed(ann, begun(ann, tasks(both)))
+    assert results(app) == {"a.jpg": [("one", "dog", 0.5, True), ("one", "cat", 0.5, False)]}
+
+
+def test_the_model_may_look_at_imported_results_again(app, ann):
+    both: dict[str, Any] = {
+        "annotations": [{"result": [region("dog", 11)]}],
+        "predictions": [{"model_version": "one", "result": [region("cat", 60, score=0.5)]}],
+    }
+    confirmed(ann, begun(ann, tasks(both)), detect="on")
+    with app.app_context():
+        image = db.session.scalars(select(Image).where(Image.title == "a.jpg")).one()
+        assert image.status == "done"
+        assert image.model not in (None, "one")
+        assert "one" in set(db.session.scalars(select(Result.model)))
+
+
+def test_predictions_alone_come_as_the_words_of_a_person_as_before(app, ann):
+    alone: dict[str, Any] = {"annotations": [], "predictions": [
+        {"model_version": "one", "result": [region("dog", 10, score=0.5)]}]}  # fmt: skip
+    import_id = begun(ann, tasks(alone))
+    assert row_of(app, import_id).report["model_boxes"] == 0
+    assert any("What a model predicted is taken." in text for text in problems_of(app, import_id))
+    confirmed(ann, import_id)
+    assert [label for label, _ in gallery(app)["a.jpg"]] == ["dog"]
+    assert results(app) == {}
