@@ -20,7 +20,17 @@ from sqlalchemy import select
 from apps.config import ROOT
 from apps.container import services
 from apps.extensions import db
-from apps.models import Detection, Image, ImageStatus
+from apps.models import (
+    Detection,
+    Export,
+    ExportStatus,
+    Image,
+    ImageStatus,
+    Import,
+    ImportStatus,
+    User,
+)
+from tests.api.test_webhooks import receiver  # noqa: F401 (a fixture)
 from tests.smear import smear
 
 PATIENCE = 120  # seconds for what takes some seconds on an idle machine
@@ -37,6 +47,7 @@ def web(make_app, postgres, broker, tmp_path) -> Flask:
         SQLALCHEMY_DATABASE_URI=postgres,
         QUEUE="celery",
         CELERY_BROKER_URL=broker.url,
+        OUTBOUND_PRIVATE=True,  # the receiver of webhooks is on loopback
     )
 
 
@@ -89,9 +100,9 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"waited {PATIENCE} s: {what}")
 
 
-def sign_up(app: Flask) -> FlaskClient:
+def sign_up(app: Flask, name: str = "ann") -> FlaskClient:
     client = app.test_client()
-    values = {"username": "ann", "email": "ann@example.com", "password": "plain long words"}
+    values = {"username": name, "email": f"{name}@example.com", "password": "plain long words"}
     assert client.post("/auth/signup", data=values).status_code == 302
     return client
 
@@ -225,3 +236,50 @@ def test_pictures_wait_while_the_storage_is_away(web, start_worker, tmp_path):
     away.rename(blobs)
     until(lambda: all_done(web, 3), "every picture is done")
     assert_every_picture_was_detected_once(web, set())  # and the tries before do not count
+
+
+def state_of(app: Flask, kind: type[Export] | type[Import]) -> Any:
+    """Of the one export or import that there is."""
+    with app.app_context():
+        return db.session.scalars(select(kind.status)).one()
+
+
+def test_webhooks_exports_and_imports_are_done_by_a_worker_and_go_on_after_its_death(
+    web,
+    broker,
+    start_worker,
+    receiver,  # noqa: F811
+):
+    ann, bob = sign_up(web), sign_up(web, "bob")
+    made = ann.post("/account/webhooks", data={"url": receiver.url, "events": ["detection.done"]})
+    assert made.status_code == 201
+    worker = start_worker("--pool", "solo", OUTBOUND_PRIVATE="true")
+    upload(ann, 2)
+    until(lambda: len(receiver.got) == 2, "both ends are told")
+    worker.kill()
+    worker.wait(PATIENCE)
+    assert ann.post("/exports", data={"format": "native", "pictures": "1"}).status_code == 303
+    broker.stop()
+    broker.start()  # it has forgotten that there is an export
+    start_worker("--pool", "solo", OUTBOUND_PRIVATE="true")
+    until(lambda: state_of(web, Export) is ExportStatus.READY, "the export is ready")
+    archive = ann.get("/exports/1/file").data
+    sent = bob.post("/imports/upload", data={"archive": (io.BytesIO(archive), "all.zip")})
+    assert sent.status_code == 303
+    until(lambda: state_of(web, Import) is ImportStatus.READY, "the archive was looked into")
+    assert bob.post("/imports/1/confirm", data={"keep": ["0", "1", "2"]}).status_code == 303
+    until(lambda: state_of(web, Import) is ImportStatus.DONE, "its pictures are there")
+    with web.app_context():
+        boxes = {
+            name: sorted(
+                db.session.execute(
+                    select(Detection.label, Detection.score, Detection.x1, Detection.y1)
+                    .join(Image)
+                    .join(User)
+                    .where(User.username == name)
+                ).all()
+            )
+            for name in ("ann", "bob")
+        }
+    assert boxes["ann"]
+    assert boxes["bob"] == boxes["ann"]
