@@ -11,7 +11,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Token, User, utcnow
 from apps.services.tokens import MOST
-from tests.conftest import picture_bytes
+from tests.conftest import PASSWORD, picture_bytes
 
 ME = "/api/v1/me"
 FORM = {"name": "Front door", "scopes": ["detect", "read"], "days": "30"}
@@ -177,3 +177,12 @@ def test_each_token_may_ask_only_so_often(make_app):
     assert program.get(ME, headers=second).status_code == 200
     wrong = {"Authorization": "Bearer guess"}
     assert [program.get(ME, headers=wrong).status_code for _ in range(3)] == [401, 401, 429]
+
+
+def test_a_new_password_leaves_tokens_as_they_are_and_says_so(app, ann):
+    token = made(ann)
+    assert "Tokens of programs keep working." in ann.get("/auth/password").text
+    new = {"new_password": "new words 1", "new_password_confirm": "new words 1"}
+    assert ann.post("/auth/password", data={"password": PASSWORD} | new).status_code == 302
+    program = app.test_client()
+    assert program.get(ME, headers={"Authorization": f"Bearer {token}"}).status_code == 200
