@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 from flask_security.utils import aware_utcnow
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from apps.errors import ConfigError
 
@@ -258,15 +259,25 @@ def _check_types(app: Flask, key: str) -> None:
 
 def _derive_servers(app: Flask) -> None:
     """Connections to other machines break: notice it early, and never wait for long."""
-    uri = app.config["SQLALCHEMY_DATABASE_URI"]
-    if not uri.startswith("sqlite"):
-        app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_pre_ping": True})
-    elif make_url(uri).database not in (None, "", ":memory:"):
-        # One for each thread at once: what is over the pool's size is opened for each transaction.
-        app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_size": SQLITE_CONNECTIONS})
+    given = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(app) | given
     if app.config["RATELIMIT_STORAGE_URI"].startswith("redis"):
         timeouts = {"socket_connect_timeout": 1, "socket_timeout": 1}  # seconds
         app.config.setdefault("RATELIMIT_STORAGE_OPTIONS", timeouts)
+
+
+def _engine_options(app: Flask) -> dict[str, Any]:
+    """Of the database's connections, where nothing else is asked for."""
+    try:
+        url = make_url(app.config["SQLALCHEMY_DATABASE_URI"])
+    except ArgumentError as error:
+        raise ConfigError(f"SIGHTBOX_SQLALCHEMY_DATABASE_URI: {error}") from error
+    if url.get_backend_name() != "sqlite":
+        return {"pool_pre_ping": True}
+    if url.database in (None, "", ":memory:") or "memory" in url.query.values():
+        return {}  # one connection, which is the database
+    # One for each thread at once: what is over the pool's size is opened for each transaction.
+    return {"pool_size": SQLITE_CONNECTIONS}
 
 
 def _derive_mail(app: Flask) -> None:

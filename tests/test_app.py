@@ -4,6 +4,7 @@ import re
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -70,6 +71,23 @@ def test_the_testing_configuration_ignores_the_environment(tmp_path, monkeypatch
     monkeypatch.setenv("SIGHTBOX_SQLALCHEMY_DATABASE_URI", "sqlite:////real/data.sqlite")
     app = create_app("testing", INSTANCE_PATH=str(tmp_path))
     assert "real" not in app.config["SQLALCHEMY_DATABASE_URI"]
+
+
+def test_as_many_connections_are_kept_as_threads_may_have_whatever_else_is_asked_for(make_app):
+    app = make_app(SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"timeout": 7}})
+    with app.app_context(), ExitStack() as stack:
+        held = [stack.enter_context(db.engine.connect()) for _ in range(40)]
+        kept = {id(one.connection.dbapi_connection) for one in held}
+        stack.close()
+        with ExitStack() as again:
+            held = [again.enter_context(db.engine.connect()) for _ in range(40)]
+            assert {id(one.connection.dbapi_connection) for one in held} == kept
+
+
+@pytest.mark.parametrize("uri", ["sqlite//typo", "oracle or so"])
+def test_an_address_of_a_database_that_is_none_stops_the_start(tmp_path, uri):
+    with pytest.raises(ConfigError, match="SIGHTBOX_SQLALCHEMY_DATABASE_URI"):
+        create_app("local", INSTANCE_PATH=str(tmp_path), SQLALCHEMY_DATABASE_URI=uri)
 
 
 @pytest.mark.parametrize("key", ["STORAGE", "ENGINE", "QUEUE"])

@@ -21,7 +21,9 @@ from tests.conftest import PASSWORD
 from tests.served import site_of
 from tests.smear import smear
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# The shell is the same browser without windows, and takes a quarter less of the time.
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="install Debian's package chromium"),

@@ -7,14 +7,16 @@ from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import update
 
 from apps.container import services
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs.heartbeat import Heartbeat
-from apps.models import Image, ImageStatus, Worker, utcnow
+from apps.models import Annotation, Image, ImageStatus, Verdict, Worker, utcnow
 from apps.services.workers import FORGOTTEN_AFTER, is_alive, worker_name
+from apps.vision.types import Box
 
 PATIENCE = 20  # seconds
 ELSEWHERE = "gpu-2:7:another-boot:1234"  # a worker on another machine
@@ -137,6 +139,49 @@ def test_a_silent_worker_of_another_machine_loses_its_picture(shared, upload, cl
         assert services(shared).detections.recover() == int(moved)
         expected = ImageStatus.QUEUED if moved else ImageStatus.RUNNING
         assert db.session.get_one(Image, image_id).status is expected
+
+
+@pytest.mark.postgres
+def test_what_somebody_says_while_a_detection_ends_counts(shared, postgres, upload):
+    """It holds the row of the picture until the detection waits for it."""
+    client = shared.test_client()
+    ann = {"username": "ann", "email": "ann@example.com", "password": "many words"}
+    assert client.post("/auth/signup", data=ann).status_code == 302
+    image_id = upload(client)
+    set_picture(shared, image_id, status=ImageStatus.QUEUED)
+    server = sa.create_engine(postgres)
+    somebody = server.connect()
+    waits = sa.text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def end() -> None:
+        with server.connect() as other:
+            deadline = time.monotonic() + PATIENCE
+            while not other.scalar(waits) and time.monotonic() < deadline:
+                other.rollback()
+        somebody.commit()
+
+    ending = threading.Thread(target=end)
+
+    def speak(_picture: object) -> list[Box]:
+        taken = update(Image).where(Image.id == image_id).values(version=Image.version + 1)
+        somebody.execute(taken)
+        word = {"verdict": Verdict.DRAWN, "label": "bird", "x1": 1, "y1": 1, "x2": 9, "y2": 9}
+        somebody.execute(sa.insert(Annotation).values(image_id=image_id, ref="a", **word))
+        ending.start()
+        return [Box("dog", 0.9, 10, 10, 30, 30)]
+
+    services(shared).detections.engine.script = speak
+    with shared.app_context():
+        services(shared).detections.run(image_id)
+        ending.join(PATIENCE)
+        somebody.close()
+        server.dispose()
+        image = services(shared).images.get(image_id)
+        assert image.status is ImageStatus.DONE
+        assert {tag.name for tag in image.tags} == {"bird", "dog"}
 
 
 def test_the_patience_with_workers_is_a_setting(make_app):

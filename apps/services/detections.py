@@ -31,15 +31,16 @@ FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
 
-# Read with the end of a detection, because each question of its own holds up all other writers.
-_OWNER = Image.owner_id
+# Read at the end of a detection, in one statement, because each holds up all other writers.
 _FACTS = (
-    select(User.threshold).where(User.id == _OWNER).correlate(Image).scalar_subquery()
-    .label("threshold"),  # the owner's, in 0..1
-    exists().where(Annotation.image_id == Image.id).correlate(Image)
-    .label("said"),  # whether people have spoken about boxes
-    exists().where(Webhook.owner_id == _OWNER, Webhook.off_at.is_(None)).correlate(Image)
-    .label("told"),  # whether somebody may want to be told
+    select(
+        User.threshold,  # the owner's, in 0..1
+        exists().where(Annotation.image_id == Image.id)
+        .label("said"),  # whether people have spoken about boxes
+        exists().where(Webhook.owner_id == User.id, Webhook.off_at.is_(None))
+        .label("told"),  # whether somebody may want to be told
+    )
+    .join_from(Image, User, User.id == Image.owner_id)
 )  # fmt: skip
 
 # Told of each try: model, "done", "lost", "refused", "crashed" or "put back", and its seconds.
@@ -229,16 +230,16 @@ class DetectionService:
     def _record(self, claim: Claim, found: Detections, duration_ms: int) -> bool:
         """Boxes, tags and status in one commit; False if the claim was lost meanwhile."""
         now = utcnow()
-        facts = self._settle(
+        if not self._settle(
             claim,
             status=ImageStatus.DONE,
             model=found.model,
             duration_ms=duration_ms,
             detected_at=now,
             **shown_now(box.score for box in found.boxes),
-        )
-        if facts is None:
+        ):
             return False
+        facts = self._facts(claim.image_id)
         store_result(self.session, claim.image_id, found, now, duration_ms, said=facts.said)
         if facts.said:
             self.tags.follow_result(claim.image_id)
@@ -249,15 +250,19 @@ class DetectionService:
         return True
 
     def _commit_and_tell(self, image_id: int, boxes: Iterable[Box] = (), *, told: bool) -> None:
-        """What is told of the end of a detection is in the same transaction."""
+        """What is told of the end of a detection is in the same transaction.
+
+        Args:
+            told: whether somebody may want to be told.
+        """
         told = told and bool(self.outbox.picture(image_id, boxes))
         self.session.commit()
         if told:
             self.outbox.wake()
 
     def _fail(self, claim: Claim, reason: str) -> None:
-        if facts := self._settle(claim, status=ImageStatus.FAILED, error=reason[:300]):
-            self._commit_and_tell(claim.image_id, told=facts.told)
+        if self._settle(claim, status=ImageStatus.FAILED, error=reason[:300]):
+            self._commit_and_tell(claim.image_id, told=True)
 
     def _fail_or_retry(self, claim: Claim, reason: str = FAILED) -> None:
         self.session.rollback()
@@ -272,14 +277,17 @@ class DetectionService:
         self._settle(claim, status=ImageStatus.QUEUED, attempts=claim.attempt - 1)
         self.session.commit()
 
-    def _settle(self, claim: Claim, **values: object) -> "Row[float, bool, bool] | None":
-        """Write the end of a claim.
+    def _facts(self, image_id: int) -> "Row[float, bool, bool]":
+        """``threshold``, ``said`` and ``told`` of ``_FACTS``.
 
-        Returns:
-            What the rest depends on: ``threshold``, ``said`` and ``told`` of ``_FACTS``. None if
-            the row is gone or claimed by somebody else.
+        Asked after the row was changed, in a statement of its own: what PostgreSQL's UPDATE reads
+        beside its row is older than the wait for that row.
         """
-        facts = self.session.execute(
+        return self.session.execute(_FACTS.where(Image.id == image_id)).one()
+
+    def _settle(self, claim: Claim, **values: object) -> bool:
+        """Write the end of a claim; False if the row is gone or claimed by somebody else."""
+        changed = self.session.scalar(
             update(Image)
             .where(
                 Image.id == claim.image_id,
@@ -287,9 +295,9 @@ class DetectionService:
                 Image.attempts == claim.attempt,
             )
             .values(claimed_by=None, **values)
-            .returning(*_FACTS)
-        ).one_or_none()
-        if facts is None:
+            .returning(Image.id)
+        )
+        if changed is None:
             self.session.rollback()
             logger.info("claim lost image_id=%d attempt=%d", claim.image_id, claim.attempt)
-        return facts
+        return changed is not None

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -12,6 +13,7 @@ from typing import BinaryIO
 logger = logging.getLogger(__name__)
 
 BLOCK = 2**20  # bytes copied at a time
+_PLAIN = re.compile(r"\w[\w.-]*")  # a name that means a file of its folder on every system
 
 
 class LocalStorage:
@@ -68,10 +70,11 @@ class LocalStorage:
         """
         part, _, name = key.rpartition("/")
         folder = self._folders.get(part)
-        if folder is None or name in ("", ".", ".."):
+        if folder is None or not _PLAIN.fullmatch(name):
             path = self._path(key)
-            folder, name = path.parent, path.name
-            self._folders[part] = folder
+            if path.name != name or not _PLAIN.fullmatch(name):
+                return path.parent, path.name
+            folder = self._folders[part] = path.parent
         return folder, name
 
     def _path(self, key: str) -> Path:

@@ -88,11 +88,18 @@ class Batcher(Generic[Item, Result]):
                     continue
                 raise Busy(N_("The detector has more to do than it can take. Try again soon."))
             self._waiting.append(job)
-            while not job.settled:
-                if job.taken or not self._is_lane_free():
-                    self._sleep(job)
-                else:
-                    self._lead(job)
+            try:
+                while not job.settled:
+                    if job.taken or not self._is_lane_free():
+                        self._sleep(job)
+                    else:
+                        self._lead(job)
+            except BaseException:  # Ctrl-C: nobody waits for its item, and somebody else leads
+                if not job.taken:
+                    self._waiting.remove(job)
+                    self._room.notify()
+                self._call_leader()
+                raise
         try:
             if job.error is not None:
                 raise job.error
@@ -115,12 +122,6 @@ class Batcher(Generic[Item, Result]):
         self._lock.release()
         try:
             job.wait()
-        except BaseException:  # Ctrl-C: somebody else leads, and nobody waits for its item
-            with self._lock:
-                if not job.taken:
-                    self._waiting.remove(job)
-                self._call_leader()
-            raise
         finally:
             self._lock.acquire()
 

@@ -1,6 +1,7 @@
 """Files below one folder, beyond what test_contract.py asks of every storage."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,30 @@ def test_a_key_that_leaves_the_folder_is_refused(storage, tmp_path, action, key)
         getattr(storage, action)(*arguments)
     assert files(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"not yours"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "..\\..\\a", "../../a", "../b/../../a"])
+def test_a_folder_that_is_known_lets_no_name_out_of_it(storage, tmp_path, name):
+    storage.put("original/a", b"1")
+    with suppress(ValueError, OSError):
+        storage.put(f"original/{name}", b"x")
+    storage.put("original/b", b"2")
+    outside = [file for file in files(tmp_path) if not file.startswith("blobs/")]
+    assert outside == []
+    assert {"blobs/original/a", "blobs/original/b"} <= set(files(tmp_path))
+
+
+def test_a_folder_that_somebody_removed_is_made_again(storage, tmp_path):
+    storage.put("original/a", b"1")
+    (tmp_path / "blobs" / "original" / "a").unlink()
+    (tmp_path / "blobs" / "original").rmdir()
+    storage.put("original/b", b"2")
+    assert files(tmp_path) == ["blobs/original/b"]
+
+
+def test_files_are_for_nobody_else(storage, tmp_path):
+    storage.put("original/a", b"1")
+    assert (tmp_path / "blobs/original/a").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_link_out_of_the_folder_is_not_followed(storage, tmp_path):

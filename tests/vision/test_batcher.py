@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from apps.errors import Busy
+from apps.vision import batcher
 from apps.vision.batcher import Batcher
 
 PATIENCE = 20  # seconds for something that comes at once unless it is broken
@@ -165,3 +166,34 @@ def test_an_interrupted_batch_leaves_nobody_waiting_for_ever():
     line.batcher._run = real
     line.ask(8)
     assert line.results[8] == 80
+
+
+def test_who_is_stopped_before_its_batch_begins_leaves_the_line_to_the_next():
+    line = Line()
+    threads = line.crowd(2, 1)
+
+    def stop(number: int) -> int:
+        if number == 2:
+            raise KeyboardInterrupt
+        return 4
+
+    line.batcher._largest = stop
+    line.finish(threads)
+    assert isinstance(line.results[2], KeyboardInterrupt)
+    assert line.results[1] == 10
+    assert line.batcher.waiting == 0
+
+
+def test_who_is_stopped_in_the_line_leaves_its_place(monkeypatch):
+    line = Line(capacity=1)
+    threads = line.crowd()
+
+    def stop(_job: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batcher._Job, "wait", stop)
+        line.ask(2)
+    assert isinstance(line.results[2], KeyboardInterrupt)
+    line.finish([*threads, *line.crowd_behind(4)])
+    assert line.results[4] == 40
