@@ -1,6 +1,7 @@
 """Label Studio's predictions beside annotations: boxes of models beside those of people."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from sqlalchemy import select
 
 from apps.extensions import db
 from apps.models import Annotation, Detection, Image, ImageTag, Result, Tag, User, Verdict
+from apps.services import import_plan
+from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.labelled import pictures as picture_files
 from tests.test_exports import made, pictures  # noqa: F401 (fixture)
 from tests.test_imports import begun, confirmed, gallery, problems_of, row_of
@@ -77,7 +80,9 @@ def test_an_export_of_both_comes_back_whole_in_another_account(app, ann, bob, se
         ids = db.session.scalars(select(Image.id).where(Image.owner_id != 1)).all()
     for image_id in ids:
         for path in ("", "/result", "/boxes.json", "/state.json", "/compare"):
-            assert bob.get(f"/images/{image_id}{path}").status_code in (200, 404)
+            answer = bob.get(f"/images/{image_id}{path}")
+            assert answer.status_code in (200, 404)
+            assert "None ms" not in answer.text
     again = made(bob, "labelstudio")
     first, second = (numbers(json.loads(one.read("tasks.json"))) for one in (archive, again))
     assert first == second
@@ -203,3 +208,49 @@ def test_predictions_alone_come_as_the_words_of_a_person_as_before(app, ann):
     confirmed(ann, import_id)
     assert [label for label, _ in gallery(app)["a.jpg"]] == ["dog"]
     assert results(app) == {}
+
+
+def test_a_models_name_is_cut_when_it_is_read_and_cleaned_once_not_for_every_box(
+    app, ann, monkeypatch
+):
+    cleaned: list[str] = []
+
+    def counted(text: str) -> str:
+        cleaned.append(text)
+        return text[:80]
+
+    monkeypatch.setattr(import_plan, "_model_name", counted)
+    long = [region("dog", x, score=0.5) for x in range(40)]
+    odd = [{"model_version": said, "result": [region("dog", 9, score=0.5)]}
+           for said in (None, True, 1.5, ["x"] * 9, {"a": 1})]  # fmt: skip
+    confirmed(ann, begun(ann, tasks({
+        "annotations": [{"result": [region("dog", 10)]}],
+        "predictions": [{"model_version": "m" * 99_999, "result": long}, *odd,
+                        {"model_version": 7, "result": [region("dog", 9, score=0.5)]}],
+    })))  # fmt: skip
+    names = {model for model, *_ in results(app)["a.jpg"]}
+    assert names == {"m" * 80, "", "7"}
+    assert sorted(set(cleaned)) == ["", "7", "m" * 200]
+    assert len(cleaned) <= 2 * 3  # the preview reads the archive, and the import once more
+
+
+def test_models_that_are_not_known_here_have_no_link_and_those_that_are_have_one(app, ann):
+    known = BLOOD_CELLS.name
+    models = (("up/stream", "dog"), (known, "dog"), ("other one", "cat"))
+    confirmed(ann, begun(ann, tasks({
+        "annotations": [{"result": [region("dog", 10)]}],
+        "predictions": [{"model_version": model, "result": [region(label, 40, score=0.75)]}
+                        for model, label in models],
+    })))  # fmt: skip
+    with app.app_context():
+        image_id = db.session.scalar(select(Image.id).where(Image.title == "a.jpg"))
+    for left, right in (("up/stream", known), (known, "other one")):
+        pages = [ann.get(f"/images/{image_id}").text,
+                 ann.get(f"/images/{image_id}/compare?left={left}&right={right}").text]  # fmt: skip
+        for page in pages:
+            links = re.findall(r'href="(/models/[^"]+)"', page)
+            assert links == [f"/models/{known}"]
+            assert "None ms" not in page
+        assert "up/stream" in pages[0]
+        assert "other one" in pages[0]
+    assert ann.get(f"/models/{known}").status_code == 200

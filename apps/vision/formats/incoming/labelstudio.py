@@ -16,6 +16,7 @@ SEVERAL = N_("Task %(number)s has several annotations. The latest one is taken."
 NO_SCORE = N_("A prediction of task %(number)s has a box without a score. It counts as certain.")
 PREDICTED = N_("Task %(number)s has no annotation. What a model predicted is taken.")
 BOXES = ("rectanglelabels", "rectangle")
+MAX_VERSION = 200  # characters of a model's name that are looked at
 
 
 def fits(content: Any) -> bool:
@@ -77,8 +78,8 @@ class _Task:
         """What models found, under their names and with their scores."""
         for prediction in _list(task, "predictions"):
             if isinstance(prediction, dict):
-                version = prediction.get("model_version")
-                self._regions(_list(prediction, "result"), str(version or ""), prediction)
+                model = _version(prediction)
+                self._regions(_list(prediction, "result"), model, prediction)
 
     def read_as_said(self, task: dict[str, Any]) -> None:
         """What a model found, for want of anything that a person said."""
@@ -166,6 +167,13 @@ class _Task:
 
     def _note(self, message: str, *, loss: bool = True) -> None:
         self.problems.add(self.picture.file, message, loss=loss, number=self.number)
+
+
+def _version(prediction: dict[str, Any]) -> str:
+    """What the labels call the model, at most MAX_VERSION characters; empty: nothing usable."""
+    said = prediction.get("model_version")
+    usable = isinstance(said, str) or (isinstance(said, int) and not isinstance(said, bool))
+    return str(said)[:MAX_VERSION] if usable else ""
 
 
 def _list(row: dict[str, Any], key: str) -> list[Any]:
