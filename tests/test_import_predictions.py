@@ -150,7 +150,8 @@ def test_each_models_predictions_are_a_result_with_its_scores(app, ann):
         assert image.model == "one"
         assert image.detected_at is not None
         assert image.uncertainty == pytest.approx(0.2)  # of one box with 0.75
-        assert set(db.session.scalars(select(Result.model))) == {"one", "two", "imported"}
+        models = set(db.session.scalars(select(Result.model)))
+        assert models == {"one", "two", "imported", "m" * 80}
         links = db.session.execute(select(Tag.name, ImageTag.source).join(ImageTag.tag)).all()
         assert dict(links) == {"dog": "model", "cat": "model"}  # cow is not in the present result
 
@@ -254,3 +255,37 @@ def test_models_that_are_not_known_here_have_no_link_and_those_that_are_have_one
         assert "up/stream" in pages[0]
         assert "other one" in pages[0]
     assert ann.get(f"/models/{known}").status_code == 200
+
+
+def test_a_model_that_found_nothing_has_looked(app, ann):
+    nothing = {"model_version": "two", "result": []}
+    cat = {"model_version": "one", "result": [region("cat", 40, score=0.75)]}
+    confirmed(ann, begun(ann, tasks(
+        {"annotations": [{"result": [region("dog", 10)]}], "predictions": [cat, nothing]},
+        {"annotations": [{"result": []}], "predictions": [nothing]},
+    )))  # fmt: skip
+    with app.app_context():
+        rows = db.session.execute(
+            select(Image.title, Image.model, Result.model, Image.uncertainty)
+            .join(Result, Result.image_id == Image.id)
+            .order_by(Image.title, Result.model)
+        ).all()
+        assert [tuple(row[:3]) for row in rows] == [
+            ("a.jpg", "one", "one"), ("a.jpg", "one", "two"), ("b.jpg", "two", "two"),
+        ]  # fmt: skip
+        image_id = db.session.scalar(select(Image.id).where(Image.title == "b.jpg"))
+    page = ann.get(f"/images/{image_id}").text
+    assert "The model found nothing here." in page
+    assert "None ms" not in page
+    assert "About this model" not in page
+    assert results(app) == {"a.jpg": [("one", "cat", 0.75, False)]}
+
+
+def test_no_more_models_of_a_picture_come_than_anybody_has(app, ann):
+    many = [{"model_version": n, "result": []} for n in range(102)]
+    import_id = begun(ann, tasks({"annotations": [{"result": [region("dog", 10)]}],
+                                  "predictions": many}))  # fmt: skip
+    assert any("more than 100 models" in text for text in problems_of(app, import_id))
+    confirmed(ann, import_id)
+    with app.app_context():
+        assert len(db.session.scalars(select(Result.model)).all()) == 100

@@ -164,8 +164,9 @@ def _planned(
             boxes.append((box.label, corners))
         else:
             found.append(ModelBox(box.label, corners, model_name(box.model), box.score))
-    title, corrected = safe_title(name), placed.picture.corrected
-    return Planned(name, title, digest, size, boxes, found, corrected)
+    models = tuple(dict.fromkeys(map(model_name, placed.picture.models)))
+    corrected = placed.picture.corrected
+    return Planned(name, safe_title(name), digest, size, boxes, found, models, corrected)
 
 
 def _model_name(text: str) -> str:

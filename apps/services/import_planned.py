@@ -34,6 +34,7 @@ class Planned:
     bytes: int
     boxes: list[tuple[str, Corners]]  # label, and corners in pixels of the upright picture
     found: list[ModelBox] = field(default_factory=list)  # by models, beside what people said
+    models: tuple[str, ...] = ()  # that looked, also if they found nothing; the first is shown
     corrected: bool = False  # boxes are what became of those in found
     record: NativePicture | None = None  # of a native archive: without its boxes and tags
     count: int = 0  # boxes of the record

@@ -71,7 +71,7 @@ def new_picture(
     )
     boxes = mapped(planned.boxes, choices.classes)
     found = mapped_found(planned.found, choices.classes)
-    models = tuple(dict.fromkeys(box.model for box in planned.found))  # whatever classes come
+    models = planned.models  # whatever classes come
     if models:
         image.model, image.detected_at = models[0], utcnow()
         image.uncertainty = uncertainty(box.score for box in found if box.model == models[0])

@@ -29,6 +29,7 @@ class FoundPicture:
     file: str  # its name in the archive
     boxes: list[FoundBox] = field(default_factory=list)
     parts: bool = False  # corners are parts of width and height (0 to 1) instead of pixels
+    models: dict[str, None] = field(default_factory=dict)  # that looked, also if they found nothing
     size: tuple[int, int] = (0, 0)  # that pixels refer to, as the labels say; 0: they do not
     corrected: bool = False  # the person's boxes are what became of the model's
 
@@ -113,6 +114,8 @@ class Found:
         label = label[:200]
         self.classes.setdefault(label)
         picture.boxes.append(FoundBox(label, corners, model, score))
+        if model is not None:
+            picture.models.setdefault(model)
         self.boxes += 1
 
 

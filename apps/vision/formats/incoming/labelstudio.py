@@ -15,7 +15,9 @@ TURNED = N_("A turned box of task %(number)s becomes the upright box around it."
 SEVERAL = N_("Task %(number)s has several annotations. The latest one is taken.")
 NO_SCORE = N_("A prediction of task %(number)s has a box without a score. It counts as certain.")
 PREDICTED = N_("Task %(number)s has no annotation. What a model predicted is taken.")
+MODELS = N_("Task %(number)s has predictions of more than %(limit)s models. Others are left out.")
 BOXES = ("rectanglelabels", "rectangle")
+MAX_MODELS = 100  # of one picture
 MAX_VERSION = 200  # characters of a model's name that are looked at
 
 
@@ -76,9 +78,16 @@ class _Task:
 
     def read_predictions(self, task: dict[str, Any]) -> None:
         """What models found, under their names and with their scores."""
+        models = self.picture.models
         for prediction in _list(task, "predictions"):
-            if isinstance(prediction, dict):
-                model = _version(prediction)
+            if not isinstance(prediction, dict):
+                continue
+            model = _version(prediction)
+            if model not in models and len(models) >= MAX_MODELS:
+                self._note(MODELS, limit=MAX_MODELS)
+            elif prediction.get("result") == []:  # it looked and found nothing
+                models.setdefault(model)
+            else:
                 self._regions(_list(prediction, "result"), model, prediction)
 
     def read_as_said(self, task: dict[str, Any]) -> None:
@@ -165,8 +174,8 @@ class _Task:
         xs, ys = [point[0] for point in points], [point[1] for point in points]
         return min(xs), min(ys), max(xs), max(ys)
 
-    def _note(self, message: str, *, loss: bool = True) -> None:
-        self.problems.add(self.picture.file, message, loss=loss, number=self.number)
+    def _note(self, message: str, *, loss: bool = True, **params: Any) -> None:
+        self.problems.add(self.picture.file, message, loss=loss, number=self.number, **params)
 
 
 def _version(prediction: dict[str, Any]) -> str:
