@@ -205,7 +205,8 @@ def test_imported_results_which_took_no_time_here_hide_no_speed(app, ann, upload
         for n in range(2):
             newer = Image(owner_id=image.owner_id, title="x", key=f"{n}" * 32, extension="jpg",
                           media_type="image/jpeg", sha256=f"{n}" * 64, bytes=1, width=1, height=1,
-                          model="theirs", detected_at=image.detected_at + timedelta(days=1))  # fmt: skip
+                          model="theirs",
+                          detected_at=image.detected_at + timedelta(days=1))  # fmt: skip
             db.session.add(newer)
         db.session.commit()
         assert services(app).models.speeds() == {BLOOD_CELLS.name: 1234}

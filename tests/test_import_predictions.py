@@ -7,9 +7,22 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from apps.container import services
 from apps.extensions import db
-from apps.models import Annotation, Detection, Image, ImageTag, Result, Tag, User, Verdict
+from apps.models import (
+    Annotation,
+    Detection,
+    Image,
+    ImageTag,
+    Result,
+    Tag,
+    User,
+    Verdict,
+    utcnow,
+)
 from apps.services import import_plan
+from apps.services.results import store_result
+from apps.vision.types import Box, Detections
 from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.labelled import pictures as picture_files
 from tests.test_exports import made, pictures  # noqa: F401 (fixture)
@@ -177,14 +190,61 @@ def test_classes_are_chosen_for_boxes_of_models_too(app, ann):
     assert row_of(app, import_id).boxes == 1
 
 
-def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann):
+@pytest.mark.parametrize(
+    ("label", "x", "verdict"),
+    [
+        ("dog", 10, "accepted"),
+        ("dog", 11, "changed"),
+        ("cat", 10, "changed"),
+        ("cat", 11, "changed"),
+    ],
+)
+def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann, label, x, verdict):
     both: dict[str, Any] = {
-        "annotations": [{"result": [region("dog", 11, origin="prediction-changed")]}],
-        "predictions": [{"model_version": "one", "result": [
-            region("dog", 10, score=0.5), region("cat", 60, score=0.5)]}],
+        "annotations": [{"result": [region(label, x, origin="prediction-changed"),
+                                    region("cow", 61, origin="manual")]}],
+        "predictions": [
+            {"model_version": "one", "result": [
+                region("dog", 10, score=0.75), region("cow", 60, score=0.5)]},
+            {"model_version": "two", "result": [region("dog", 12, score=0.5)]},
+        ],
     }  # fmt: skip
-    confirmed(ann, begun(ann, tasks(both)))
-    assert results(app) == {"a.jpg": [("one", "dog", 0.5, True), ("one", "cat", 0.5, False)]}
+    confirmed(ann, begun(ann, tasks(both)), count=3)
+    assert results(app) == {"a.jpg": [
+        ("one", "dog", 0.75, True),
+        ("one", "cow", 0.5, False),  # the person's was drawn beside it
+        ("two", "dog", 0.5, True),  # the same object to another model
+    ]}  # fmt: skip
+    with app.app_context():
+        word, drawn = db.session.scalars(select(Annotation).order_by(Annotation.id)).all()
+        found = (word.found_model, word.found_label, word.found_score)
+        assert (word.label, word.verdict, *found) == (label, verdict, "one", "dog", 0.75)
+        model_box = db.session.scalars(select(Detection).order_by(Detection.id)).all()[0]
+        corners = (model_box.x1, model_box.y1, model_box.x2, model_box.y2)
+        assert (word.found_x1, word.found_y1, word.found_x2, word.found_y2) == corners
+        assert (drawn.label, drawn.verdict, drawn.found_model) == ("cow", "drawn", None)
+        links = db.session.execute(select(Tag.name, ImageTag.source).join(ImageTag.tag)).all()
+        assert dict(links) == {label: "model", "cow": "model"}  # no dog where it is a cat
+        place = Box("dog", 0.9, model_box.x1, model_box.y1, model_box.x2, model_box.y2)
+        again = Detections((place,), "three")
+        store_result(
+            services(app).annotations.session, word.image_id, again, utcnow(), 5
+        )  # a later run of some model
+        spoken = select(Detection.annotation_id).where(Detection.model == "three")
+        assert db.session.scalars(spoken).all() == [word.id]
+
+
+def test_a_box_that_became_of_a_class_that_is_left_out_is_drawn(app, ann):
+    both: dict[str, Any] = {
+        "annotations": [{"result": [region("cat", 10, origin="prediction-changed")]}],
+        "predictions": [{"model_version": "one", "result": [region("dog", 10, score=0.5)]}],
+    }
+    import_id = begun(ann, tasks(both))
+    names = [each["name"] for each in row_of(app, import_id).report["classes"]]
+    confirmed(ann, import_id, keep=[str(names.index("cat"))])
+    assert results(app) == {}
+    with app.app_context():
+        assert db.session.scalars(select(Annotation.verdict)).all() == ["drawn"]
 
 
 def test_the_model_may_look_at_imported_results_again(app, ann):

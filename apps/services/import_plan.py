@@ -159,14 +159,17 @@ def _planned(
 ) -> Planned:
     boxes: list[tuple[str, Corners]] = []
     found: list[ModelBox] = []
+    corrected: set[Corners] = set()
     for box, corners in placed.boxes():
         if box.model is None:
             boxes.append((box.label, corners))
+            if box.corrected:
+                corrected.add(corners)
         else:
             found.append(ModelBox(box.label, corners, model_name(box.model), box.score))
     models = tuple(dict.fromkeys(map(model_name, placed.picture.models)))
-    corrected = placed.picture.corrected
-    return Planned(name, safe_title(name), digest, size, boxes, found, models, corrected)
+    title = safe_title(name)
+    return Planned(name, title, digest, size, boxes, found, models, frozenset(corrected))
 
 
 def _model_name(text: str) -> str:

@@ -111,7 +111,8 @@ class _Task:
                 self._note(NO_REGION)
             elif region.get("type", "rectanglelabels") in BOXES or "value" not in region:
                 score = 1.0 if model is None else self._score(region, around or {})
-                self._region(region.get("value", region), model, score)
+                corrected = model is None and str(region.get("origin")).startswith("prediction")
+                self._region(region.get("value", region), model, score, corrected=corrected)
             elif region.get("type") not in ("choices", "labels"):  # labels belong to a rectangle
                 self._note(NO_REGION)
 
@@ -122,12 +123,7 @@ class _Task:
             self._note(SEVERAL, loss=False)
         if said:
             latest = max(said, key=lambda each: str(each.get("updated_at") or ""))
-            regions = _list(latest, "result")
-            self.picture.corrected = any(
-                isinstance(region, dict) and str(region.get("origin")).startswith("prediction")
-                for region in regions
-            )
-            yield from regions
+            yield from _list(latest, "result")
         elif "data" not in task:
             for key in ("label", "bbox", "objects"):
                 yield from _list(task, key)
@@ -141,7 +137,7 @@ class _Task:
         self._note(NO_SCORE, loss=False)
         return 1.0
 
-    def _region(self, value: Any, model: str | None, score: float) -> None:
+    def _region(self, value: Any, model: str | None, score: float, *, corrected: bool) -> None:
         value = value if isinstance(value, dict) else {}
         labels = value.get("rectanglelabels") or value.get("labels")
         labels = labels if isinstance(labels, list) else []
@@ -157,7 +153,7 @@ class _Task:
             self._note(TURNED, loss=False)
             corners = self._around(corners, turned[0], value)
         for word in words:
-            self.found.add(self.picture, word, corners, model, score)
+            self.found.add(self.picture, word, corners, model, score, corrected=corrected)
 
     def _around(self, corners: Corners, degrees: float, value: dict[str, Any]) -> Corners:
         """The upright box around one that is turned about its upper left corner."""
