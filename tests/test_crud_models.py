@@ -5,6 +5,7 @@ import html
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image
+from apps.services import models as model_service
 from apps.vision.zoo import classifiers as zoo
 from apps.vision.zoo import registry
 from apps.vision.zoo.classifiers import classifiers, get_classifier
@@ -192,3 +194,19 @@ def test_the_page_tells_licence_source_checksum_file_and_speed(app, ann, admin, 
         assert spec.weights.sha256 in page
         assert str(store.path(spec.weights)) in page
         assert spec.weights.url is None or spec.weights.url in page
+
+
+def test_imported_results_which_took_no_time_here_hide_no_speed(app, ann, upload, monkeypatch):
+    monkeypatch.setattr(model_service, "SPEED_SAMPLES", 2)
+    upload(ann)
+    with app.app_context():
+        image = db.session.scalars(select(Image)).one()
+        image.model, image.duration_ms = BLOOD_CELLS.name, 1234
+        for n in range(2):
+            newer = Image(owner_id=image.owner_id, title="x", key=f"{n}" * 32, extension="jpg",
+                          media_type="image/jpeg", sha256=f"{n}" * 64, bytes=1, width=1, height=1,
+                          model="theirs",
+                          detected_at=image.detected_at + timedelta(days=1))  # fmt: skip
+            db.session.add(newer)
+        db.session.commit()
+        assert services(app).models.speeds() == {BLOOD_CELLS.name: 1234}

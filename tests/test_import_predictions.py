@@ -1,13 +1,29 @@
 """Label Studio's predictions beside annotations: boxes of models beside those of people."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from apps.container import services
 from apps.extensions import db
-from apps.models import Annotation, Detection, Image, ImageTag, Result, Tag, User, Verdict
+from apps.models import (
+    Annotation,
+    Detection,
+    Image,
+    ImageTag,
+    Result,
+    Tag,
+    User,
+    Verdict,
+    utcnow,
+)
+from apps.services import import_plan
+from apps.services.results import store_result
+from apps.vision.types import Box, Detections
+from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.labelled import pictures as picture_files
 from tests.test_exports import made, pictures  # noqa: F401 (fixture)
 from tests.test_imports import begun, confirmed, gallery, problems_of, row_of
@@ -77,7 +93,9 @@ def test_an_export_of_both_comes_back_whole_in_another_account(app, ann, bob, se
         ids = db.session.scalars(select(Image.id).where(Image.owner_id != 1)).all()
     for image_id in ids:
         for path in ("", "/result", "/boxes.json", "/state.json", "/compare"):
-            assert bob.get(f"/images/{image_id}{path}").status_code in (200, 404)
+            answer = bob.get(f"/images/{image_id}{path}")
+            assert answer.status_code in (200, 404)
+            assert "None ms" not in answer.text
     again = made(bob, "labelstudio")
     first, second = (numbers(json.loads(one.read("tasks.json"))) for one in (archive, again))
     assert first == second
@@ -145,7 +163,8 @@ def test_each_models_predictions_are_a_result_with_its_scores(app, ann):
         assert image.model == "one"
         assert image.detected_at is not None
         assert image.uncertainty == pytest.approx(0.2)  # of one box with 0.75
-        assert set(db.session.scalars(select(Result.model))) == {"one", "two", "imported"}
+        models = set(db.session.scalars(select(Result.model)))
+        assert models == {"one", "two", "imported", "m" * 80}
         links = db.session.execute(select(Tag.name, ImageTag.source).join(ImageTag.tag)).all()
         assert dict(links) == {"dog": "model", "cat": "model"}  # cow is not in the present result
 
@@ -171,14 +190,61 @@ def test_classes_are_chosen_for_boxes_of_models_too(app, ann):
     assert row_of(app, import_id).boxes == 1
 
 
-def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann):
+@pytest.mark.parametrize(
+    ("label", "x", "verdict"),
+    [
+        ("dog", 10, "accepted"),
+        ("dog", 11, "changed"),
+        ("cat", 10, "changed"),
+        ("cat", 11, "changed"),
+    ],
+)
+def test_boxes_that_a_person_made_of_predictions_are_not_there_twice(app, ann, label, x, verdict):
     both: dict[str, Any] = {
-        "annotations": [{"result": [region("dog", 11, origin="prediction-changed")]}],
-        "predictions": [{"model_version": "one", "result": [
-            region("dog", 10, score=0.5), region("cat", 60, score=0.5)]}],
+        "annotations": [{"result": [region(label, x, origin="prediction-changed"),
+                                    region("cow", 61, origin="manual")]}],
+        "predictions": [
+            {"model_version": "one", "result": [
+                region("dog", 10, score=0.75), region("cow", 60, score=0.5)]},
+            {"model_version": "two", "result": [region("dog", 12, score=0.5)]},
+        ],
     }  # fmt: skip
-    confirmed(ann, begun(ann, tasks(both)))
-    assert results(app) == {"a.jpg": [("one", "dog", 0.5, True), ("one", "cat", 0.5, False)]}
+    confirmed(ann, begun(ann, tasks(both)), count=3)
+    assert results(app) == {"a.jpg": [
+        ("one", "dog", 0.75, True),
+        ("one", "cow", 0.5, False),  # the person's was drawn beside it
+        ("two", "dog", 0.5, True),  # the same object to another model
+    ]}  # fmt: skip
+    with app.app_context():
+        word, drawn = db.session.scalars(select(Annotation).order_by(Annotation.id)).all()
+        found = (word.found_model, word.found_label, word.found_score)
+        assert (word.label, word.verdict, *found) == (label, verdict, "one", "dog", 0.75)
+        model_box = db.session.scalars(select(Detection).order_by(Detection.id)).all()[0]
+        corners = (model_box.x1, model_box.y1, model_box.x2, model_box.y2)
+        assert (word.found_x1, word.found_y1, word.found_x2, word.found_y2) == corners
+        assert (drawn.label, drawn.verdict, drawn.found_model) == ("cow", "drawn", None)
+        links = db.session.execute(select(Tag.name, ImageTag.source).join(ImageTag.tag)).all()
+        assert dict(links) == {label: "model", "cow": "model"}  # no dog where it is a cat
+        place = Box("dog", 0.9, model_box.x1, model_box.y1, model_box.x2, model_box.y2)
+        again = Detections((place,), "three")
+        store_result(
+            services(app).annotations.session, word.image_id, again, utcnow(), 5
+        )  # a later run of some model
+        spoken = select(Detection.annotation_id).where(Detection.model == "three")
+        assert db.session.scalars(spoken).all() == [word.id]
+
+
+def test_a_box_that_became_of_a_class_that_is_left_out_is_drawn(app, ann):
+    both: dict[str, Any] = {
+        "annotations": [{"result": [region("cat", 10, origin="prediction-changed")]}],
+        "predictions": [{"model_version": "one", "result": [region("dog", 10, score=0.5)]}],
+    }
+    import_id = begun(ann, tasks(both))
+    names = [each["name"] for each in row_of(app, import_id).report["classes"]]
+    confirmed(ann, import_id, keep=[str(names.index("cat"))])
+    assert results(app) == {}
+    with app.app_context():
+        assert db.session.scalars(select(Annotation.verdict)).all() == ["drawn"]
 
 
 def test_the_model_may_look_at_imported_results_again(app, ann):
@@ -203,3 +269,83 @@ def test_predictions_alone_come_as_the_words_of_a_person_as_before(app, ann):
     confirmed(ann, import_id)
     assert [label for label, _ in gallery(app)["a.jpg"]] == ["dog"]
     assert results(app) == {}
+
+
+def test_a_models_name_is_cut_when_it_is_read_and_cleaned_once_not_for_every_box(
+    app, ann, monkeypatch
+):
+    cleaned: list[str] = []
+
+    def counted(text: str) -> str:
+        cleaned.append(text)
+        return text[:80]
+
+    monkeypatch.setattr(import_plan, "_model_name", counted)
+    long = [region("dog", x, score=0.5) for x in range(40)]
+    odd = [{"model_version": said, "result": [region("dog", 9, score=0.5)]}
+           for said in (None, True, 1.5, ["x"] * 9, {"a": 1})]  # fmt: skip
+    confirmed(ann, begun(ann, tasks({
+        "annotations": [{"result": [region("dog", 10)]}],
+        "predictions": [{"model_version": "m" * 99_999, "result": long}, *odd,
+                        {"model_version": 7, "result": [region("dog", 9, score=0.5)]}],
+    })))  # fmt: skip
+    names = {model for model, *_ in results(app)["a.jpg"]}
+    assert names == {"m" * 80, "", "7"}
+    assert sorted(set(cleaned)) == ["", "7", "m" * 200]
+    assert len(cleaned) <= 2 * 3  # the preview reads the archive, and the import once more
+
+
+def test_models_that_are_not_known_here_have_no_link_and_those_that_are_have_one(app, ann):
+    known = BLOOD_CELLS.name
+    models = (("up/stream", "dog"), (known, "dog"), ("other one", "cat"))
+    confirmed(ann, begun(ann, tasks({
+        "annotations": [{"result": [region("dog", 10)]}],
+        "predictions": [{"model_version": model, "result": [region(label, 40, score=0.75)]}
+                        for model, label in models],
+    })))  # fmt: skip
+    with app.app_context():
+        image_id = db.session.scalar(select(Image.id).where(Image.title == "a.jpg"))
+    for left, right in (("up/stream", known), (known, "other one")):
+        pages = [ann.get(f"/images/{image_id}").text,
+                 ann.get(f"/images/{image_id}/compare?left={left}&right={right}").text]  # fmt: skip
+        for page in pages:
+            links = re.findall(r'href="(/models/[^"]+)"', page)
+            assert links == [f"/models/{known}"]
+            assert "None ms" not in page
+        assert "up/stream" in pages[0]
+        assert "other one" in pages[0]
+    assert ann.get(f"/models/{known}").status_code == 200
+
+
+def test_a_model_that_found_nothing_has_looked(app, ann):
+    nothing = {"model_version": "two", "result": []}
+    cat = {"model_version": "one", "result": [region("cat", 40, score=0.75)]}
+    confirmed(ann, begun(ann, tasks(
+        {"annotations": [{"result": [region("dog", 10)]}], "predictions": [cat, nothing]},
+        {"annotations": [{"result": []}], "predictions": [nothing]},
+    )))  # fmt: skip
+    with app.app_context():
+        rows = db.session.execute(
+            select(Image.title, Image.model, Result.model, Image.uncertainty)
+            .join(Result, Result.image_id == Image.id)
+            .order_by(Image.title, Result.model)
+        ).all()
+        assert [tuple(row[:3]) for row in rows] == [
+            ("a.jpg", "one", "one"), ("a.jpg", "one", "two"), ("b.jpg", "two", "two"),
+        ]  # fmt: skip
+        image_id = db.session.scalar(select(Image.id).where(Image.title == "b.jpg"))
+    page = ann.get(f"/images/{image_id}").text
+    assert "The model found nothing here." in page
+    assert "None ms" not in page
+    assert "About this model" not in page
+    assert results(app) == {"a.jpg": [("one", "cat", 0.75, False)]}
+
+
+def test_no_more_models_of_a_picture_come_than_anybody_has(app, ann):
+    many = [{"model_version": n, "result": []} for n in range(102)]
+    import_id = begun(ann, tasks({"annotations": [{"result": [region("dog", 10)]}],
+                                  "predictions": many}))  # fmt: skip
+    assert any("more than 100 models" in text for text in problems_of(app, import_id))
+    confirmed(ann, import_id)
+    with app.app_context():
+        assert len(db.session.scalars(select(Result.model)).all()) == 100

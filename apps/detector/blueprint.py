@@ -18,6 +18,12 @@ def model_title(name: str) -> str:
     return stored_text(services().models.title(name))
 
 
+@bp.app_template_test()
+def known_model(name: str) -> bool:
+    """Whether there is a page about the model called ``name``."""
+    return services().models.registry.is_known(name)
+
+
 @bp.app_template_filter()
 def mask_path(mask: str, image: Image) -> str:
     """The outline of a mask, as the ``d`` of an SVG path in pixels of ``image``."""

@@ -250,10 +250,11 @@ def _is_still(box: Detection, found: Found | None) -> bool:
     if found is None:
         return True
     there = (box.x1, box.y1, box.x2, box.y2)
-    return (box.model, box.label) == (found.model, found.label) and _near(there, found.box)
+    return (box.model, box.label) == (found.model, found.label) and is_near(there, found.box)
 
 
-def _near(one: Sequence[float | None], other: Corners) -> bool:
+def is_near(one: Sequence[float | None], other: Corners) -> bool:
+    """Whether two boxes have the same corners, however they were rounded."""
     return all(
         there is not None and abs(there - here) < SAME_PLACE
         for there, here in zip(one, other, strict=True)
@@ -284,4 +285,4 @@ def _put(row: Annotation, one: Said, box: Corners, author_id: int) -> bool:
 
 def _as_found(row: Annotation, label: str, box: Corners) -> bool:
     found = (row.found_x1, row.found_y1, row.found_x2, row.found_y2)
-    return label == row.found_label and _near(found, box)
+    return label == row.found_label and is_near(found, box)

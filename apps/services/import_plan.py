@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from apps.errors import N_, AppError, InvalidInput
@@ -134,6 +135,7 @@ def _looked_at(
     files: ZipFiles, limits: ImportLimits, problems: Problems, found: Found, progress: Progress
 ) -> Iterator[Planned]:
     seen: dict[str, str] = {}  # checksum to name
+    model_name = cache(_model_name)  # thousands of boxes have the same one
     for number, (name, picture) in enumerate(sorted(found.pictures.items()), 1):
         try:
             data = files.read(name, limits.picture_bytes)
@@ -147,20 +149,27 @@ def _looked_at(
                 problems.add(name, TWICE, name=seen[digest])
             else:
                 seen[digest] = name
-                yield _planned(name, digest, len(data), _Placed(picture, size, turned, problems))
+                placed = _Placed(picture, size, turned, problems)
+                yield _planned(name, digest, len(data), placed, model_name)
         progress(number / len(found.pictures))
 
 
-def _planned(name: str, digest: str, size: int, placed: "_Placed") -> Planned:
+def _planned(
+    name: str, digest: str, size: int, placed: "_Placed", model_name: Callable[[str], str]
+) -> Planned:
     boxes: list[tuple[str, Corners]] = []
     found: list[ModelBox] = []
+    corrected: set[Corners] = set()
     for box, corners in placed.boxes():
         if box.model is None:
             boxes.append((box.label, corners))
+            if box.corrected:
+                corrected.add(corners)
         else:
-            found.append(ModelBox(box.label, corners, _model_name(box.model), box.score))
-    title, corrected = safe_title(name), placed.picture.corrected
-    return Planned(name, title, digest, size, boxes, found, corrected)
+            found.append(ModelBox(box.label, corners, model_name(box.model), box.score))
+    models = tuple(dict.fromkeys(map(model_name, placed.picture.models)))
+    title = safe_title(name)
+    return Planned(name, title, digest, size, boxes, found, models, frozenset(corrected))
 
 
 def _model_name(text: str) -> str:

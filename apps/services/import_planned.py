@@ -34,7 +34,8 @@ class Planned:
     bytes: int
     boxes: list[tuple[str, Corners]]  # label, and corners in pixels of the upright picture
     found: list[ModelBox] = field(default_factory=list)  # by models, beside what people said
-    corrected: bool = False  # boxes are what became of those in found
+    models: tuple[str, ...] = ()  # that looked, also if they found nothing; the first is shown
+    corrected: frozenset[Corners] = frozenset()  # of boxes, those that became of ones in found
     record: NativePicture | None = None  # of a native archive: without its boxes and tags
     count: int = 0  # boxes of the record
     count_found: int = 0  # those of models among them

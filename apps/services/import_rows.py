@@ -1,14 +1,15 @@
 """The rows of an import: made in memory first, then put into the database all together."""
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.models import (
+    UNSAID,
     Annotation,
     Detection,
     Image,
@@ -18,13 +19,13 @@ from apps.models import (
     Tag,
     TagSource,
     User,
-    Verdict,
     fold,
     utcnow,
 )
 from apps.services.import_planned import ModelBox, Planned
+from apps.services.import_words import SIDES, native_row, origins, word_rows
 from apps.services.imports import Choices
-from apps.services.native import NativeAnnotation, NativeBox, NativePicture
+from apps.services.native import NativeBox, NativePicture
 from apps.services.results import weigh
 from apps.services.tags import TagService
 from apps.services.words import claim_boxes
@@ -45,7 +46,7 @@ class Coming:
     count: int = 0  # boxes that a native archive has of it
     found: list[ModelBox] = field(default_factory=list)  # as they shall be
     models: tuple[str, ...] = ()  # that have looked, the one that is shown first
-    corrected: bool = False  # boxes are what became of those in found
+    made_of: list[ModelBox | None] = field(default_factory=list)  # what boxes became of
     keys: tuple[str, ...] = field(init=False)  # of its files
 
     def __post_init__(self) -> None:
@@ -71,13 +72,14 @@ def new_picture(
     )
     boxes = mapped(planned.boxes, choices.classes)
     found = mapped_found(planned.found, choices.classes)
-    models = tuple(dict.fromkeys(box.model for box in planned.found))  # whatever classes come
+    models = planned.models  # whatever classes come
     if models:
         image.model, image.detected_at = models[0], utcnow()
         image.uncertainty = uncertainty(box.score for box in found if box.model == models[0])
+    made_of = origins(boxes, planned.corrected, found, image.model)
     tags = dict.fromkeys((label for label, _ in boxes), TagSource.MODEL)
     tags |= dict.fromkeys(choices.tags, TagSource.PERSON)
-    return Coming(image, boxes, tags, planned.count, found, models, planned.corrected)
+    return Coming(image, boxes, tags, planned.count, found, models, made_of)
 
 
 def _new_state(choices: Choices) -> dict[str, Any]:
@@ -141,7 +143,8 @@ class RowWriter:
             part = coming[start : start + CHUNK]
             self.session.add_all([one.image for one in part])
             self.session.flush()
-            self._insert(Annotation, [row for one in part for row in _annotations(one, author_id)])
+            words = (word_rows(one.image.id, author_id, one.boxes, one.made_of) for one in part)
+            self._insert(Annotation, list(chain.from_iterable(words)))
             self._add_results([one for one in part if one.models], author_id)
         by_digest = {one.image.sha256: one for one in coming}
         for record in records:
@@ -158,17 +161,32 @@ class RowWriter:
             values = {"image_id": image.id, "detected_at": image.detected_at}
             self._insert(Result, [values | {"model": model} for model in one.models])
             self._insert(Detection, [_found_row(box, image.id) for box in one.found])
-            if one.corrected and claim_boxes(self.session, image.id):
-                weigh(self.session, image.id, one.models[0])
-            for box in one.found:
-                if box.model == one.models[0] and box.score >= (threshold or 0.0):
-                    one.tags.setdefault(box.label, TagSource.MODEL)
+            shown = [box for box in one.found if box.model == one.models[0]]
+            sure = {box.label for box in shown if box.score >= (threshold or 0.0)}
+            if any(one.made_of):
+                sure = self._claim(image.id, one.models[0], threshold or 0.0)
+            for label in sorted(sure):
+                one.tags.setdefault(label, TagSource.MODEL)
+
+    def _claim(self, image_id: int, model: str, threshold: float) -> set[str]:
+        """Let what a person made of models' boxes stand for them.
+
+        Returns:
+            The labels of boxes of ``model`` that nobody has spoken about, from ``threshold`` on.
+        """
+        made = Annotation.image_id == image_id, Annotation.found_model.is_not(None)
+        ids = self.session.scalars(select(Annotation.id).where(*made)).all()
+        if claim_boxes(self.session, image_id, only=ids):
+            weigh(self.session, image_id, model)
+        here = Detection.image_id == image_id, Detection.model == model
+        free = select(Detection.label).where(*here, Detection.score >= threshold, UNSAID)
+        return set(self.session.scalars(free))
 
     def _restore(self, one: Coming, record: NativePicture, author_id: int) -> None:
         """What people and models said about a picture, exactly."""
         image_id = one.image.id
         self._insert(
-            Annotation, [_word_row(word, image_id, author_id) for word in record.annotations]
+            Annotation, [native_row(word, image_id, author_id) for word in record.annotations]
         )
         query = select(Annotation.ref, Annotation.id).where(Annotation.image_id == image_id)
         numbers = {row.ref: row.id for row in self.session.execute(query)}
@@ -211,25 +229,6 @@ class RowWriter:
             self.session.execute(insert(model.__table__), rows[start : start + CHUNK])
 
 
-def _word_row(word: NativeAnnotation, image_id: int, author_id: int) -> dict[str, Any]:
-    row = {
-        "image_id": image_id,
-        "ref": word.ref,
-        "author_id": author_id,
-        "verdict": Verdict(word.verdict),
-        "label": word.label,
-        "created_at": word.created_at,
-        "updated_at": word.updated_at,
-        "found_model": word.found.model if word.found else None,
-        "found_label": word.found.label if word.found else None,
-        "found_score": word.found.score if word.found else None,
-    }
-    found = word.found.box if word.found else (None, None, None, None)
-    sides = ("x1", "y1", "x2", "y2")
-    row |= dict(zip(sides, word.box, strict=True))
-    return row | {f"found_{side}": at for side, at in zip(sides, found, strict=True)}
-
-
 def _box_row(box: NativeBox, numbers: dict[str, int]) -> dict[str, Any]:
     row = {
         "label": box.label,
@@ -237,27 +236,9 @@ def _box_row(box: NativeBox, numbers: dict[str, int]) -> dict[str, Any]:
         "mask": box.mask,
         "annotation_id": None if box.annotation is None else numbers[box.annotation],
     }
-    return row | dict(zip(("x1", "y1", "x2", "y2"), box.box, strict=True))
+    return row | dict(zip(SIDES, box.box, strict=True))
 
 
 def _found_row(box: ModelBox, image_id: int) -> dict[str, Any]:
     row = {"image_id": image_id, "label": box.label, "score": box.score, "model": box.model}
-    return row | dict(zip(("x1", "y1", "x2", "y2"), box.corners, strict=True))
-
-
-def _annotations(one: Coming, author_id: int) -> Iterable[dict[str, Any]]:
-    now = utcnow()
-    for label, (x1, y1, x2, y2) in one.boxes:
-        yield {
-            "image_id": one.image.id,
-            "ref": str(uuid.uuid4()),
-            "author_id": author_id,
-            "verdict": Verdict.DRAWN,
-            "label": label,
-            "x1": x1,
-            "y1": y1,
-            "x2": x2,
-            "y2": y2,
-            "created_at": now,
-            "updated_at": now,
-        }
+    return row | dict(zip(SIDES, box.corners, strict=True))

@@ -167,12 +167,12 @@ class ModelService:
         """Median milliseconds a picture of the newest detections, by the models that made them."""
         rows = self.session.execute(
             select(Image.model, Image.duration_ms)
-            .where(Image.detected_at.is_not(None))
+            .where(Image.detected_at.is_not(None), Image.duration_ms.is_not(None))
             .order_by(Image.detected_at.desc())
             .limit(SPEED_SAMPLES)
         )
         times: dict[str, list[int]] = {}
-        for name, duration in rows:
+        for name, duration in rows:  # imported results took no time here and are not among them
             if name is not None and duration is not None:
                 times.setdefault(name, []).append(duration)
         return {name: statistics.median(some) for name, some in times.items()}

@@ -89,6 +89,36 @@ def claims(
     ]
 
 
+def became(
+    words: Sequence[Box], boxes: Sequence[Box], shown: Sequence[bool], least: float = SAME
+) -> list[int | None]:
+    """For each word the box of a model that a person made it of; None where there is none.
+
+    A person may have changed the label, so the place alone tells, and each box is taken once.
+
+    Args:
+        words: boxes of a person of which only that is known: each became of a model's box.
+        shown: for each of ``boxes`` whether it is of the model that people see. Those come first,
+            then boxes with the word's own label, in any case, then the one that overlaps most.
+        least: intersection over union below which a box is another object.
+    """
+    found: list[int | None] = [None] * len(words)
+    if not words or not boxes:
+        return found
+    overlap = ious(words, boxes)
+    names = np.array([box.label.casefold() for box in boxes])
+    same = np.array([word.label.casefold() for word in words])[:, None] == names
+    seen = np.array(shown, np.bool_)
+    for allowed in (same & seen, np.broadcast_to(seen, same.shape), same, np.ones_like(same)):
+        for place in (place for place, box in enumerate(found) if box is None):
+            row = np.where(allowed[place], overlap[place], 0.0)
+            best = int(row.argmax())
+            if row[best] >= least:
+                found[place] = best
+                overlap[:, best] = 0.0
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One object in two results; a side that has no box of it is None."""

@@ -201,6 +201,20 @@ def test_what_stands_between_a_program_and_the_server_is_named(page):
     looks_good(page)
 
 
+def test_a_proxy_that_answers_in_place_of_the_page_is_named(page):
+    from playwright.sync_api import expect
+
+    page.goto("/connect")
+    place = card(page, "Your own program")
+    for name in ("a login page", "no server"):
+        answer, said = STRANGERS[name]
+        answered(page, "/connect/test/begin", **answer)
+        verdict = verdict_of(place)
+        expect(verdict).to_contain_text(said)
+        expect(verdict).not_to_contain_text("JSON")
+        page.unroute("**/connect/test/begin")
+
+
 def test_an_address_that_programs_would_not_reach_is_told(page):
     from playwright.sync_api import expect
 

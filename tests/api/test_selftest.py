@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from apps.container import services
 from apps.extensions import db
-from apps.models import Token, utcnow
+from apps.models import Token, User, utcnow
 from apps.services.tokens import MOST, TEST_FOR, TEST_MOST
 from tests.conftest import picture_bytes
 
@@ -134,3 +134,18 @@ def test_a_borrowed_token_is_in_no_log(app, ann, caplog):
         asked(app, "/v1/vision/detection", token)
     assert token not in caplog.text
     assert token[12:] not in caplog.text
+
+
+def test_tests_are_counted_together_in_the_log_and_push_no_camera_out(app, ann, token_of):
+    camera = token_of("ann")
+    assert asked(app, "/v1/vision/detection", camera).status_code == 200
+    for _ in range(3):
+        made = begun(ann)
+        assert asked(app, "/api/v1/detect", made["token"]).status_code == 200
+        ann.post(f"/connect/test/{made['id']}/end")
+    with app.app_context():
+        rows = services(app).client_calls.latest(db.session.scalars(select(User.id)).one())
+        assert [(row.token, row.calls) for row in rows] == [("sbt_", 3), (camera[:11], 1)]
+    page = ann.get("/connect").text
+    assert "the test of this page" in page
+    assert camera[:11] in page

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from apps.vision.agreement import Match, Tally, compare, ious, match, tally
+from apps.vision.agreement import Match, Tally, became, compare, ious, match, tally
 from apps.vision.types import Box
 
 
@@ -103,3 +103,20 @@ def test_every_box_is_in_one_pair_the_surest_first():
 def test_the_share_is_that_of_the_objects_seen_by_both():
     assert Tally(3, 1, 0).share == 0.75
     assert Tally(0, 0, 0).share is None
+
+
+def test_a_changed_box_became_of_the_nearest_of_the_model_that_is_shown():
+    words = [box(0, 1.0, "cat"), box(40, 1.0, "cat"), box(80, 1.0, "cat")]
+    boxes = [
+        box(0, 0.5, "cat"),  # of a model that is not shown
+        box(2, 0.5, "dog"),
+        box(1, 0.5, "dog"),
+        box(41, 0.5, "Cat"),
+        box(40, 0.5, "dog"),
+    ]
+    shown = [False, True, True, True, True]
+    assert became(words, boxes, shown) == [2, 3, None]
+    assert became(words[:2], boxes[:1], [False]) == [0, None]
+    assert became([words[0], words[0]], boxes[:2], [False, True]) == [1, 0]  # each box once
+    assert became([], boxes, shown) == []
+    assert became(words, [], []) == [None, None, None]

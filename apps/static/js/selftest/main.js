@@ -18,9 +18,12 @@ async function own(path, fields = {}) {
   const headers = { Accept: "application/json", "X-CSRFToken": document.querySelector('meta[name="csrf-token"]').content };
   const answer = await fetch(`${root.dataset.url}/test/${path}`, { method: "POST", headers, body });
   if (answer.status === 204) return null;
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error.message);
-  return found;
+  const found = parsed(await answer.text());
+  const { status, ok } = answer;
+  if (found && ok) return found;
+  if (found?.error?.message) throw new Error(found.error.message);
+  // A proxy's page, as one to log in: not from Sightbox, whatever its status is.
+  throw new Error((await causeOf({ status, path: `${root.dataset.url}/test/${path}` }, { texts })).join(" "));
 }
 
 function parsed(text) {

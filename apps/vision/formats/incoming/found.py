@@ -20,6 +20,7 @@ class FoundBox:
     corners: Corners  # in pixels, or in parts of the picture
     model: str | None = None  # that found it, as the labels call it; None: a person's box
     score: float = 1.0  # 0 to 1, of a model's box
+    corrected: bool = False  # of a person: it is what became of a model's box
 
 
 @dataclass(slots=True)
@@ -29,8 +30,8 @@ class FoundPicture:
     file: str  # its name in the archive
     boxes: list[FoundBox] = field(default_factory=list)
     parts: bool = False  # corners are parts of width and height (0 to 1) instead of pixels
+    models: dict[str, None] = field(default_factory=dict)  # that looked, also if they found nothing
     size: tuple[int, int] = (0, 0)  # that pixels refer to, as the labels say; 0: they do not
-    corrected: bool = False  # the person's boxes are what became of the model's
 
 
 @dataclass
@@ -99,6 +100,8 @@ class Found:
         corners: Corners,
         model: str | None = None,
         score: float = 1.0,
+        *,
+        corrected: bool = False,
     ) -> None:
         """Give ``picture`` a box; see FoundBox.
 
@@ -112,7 +115,9 @@ class Found:
             )
         label = label[:200]
         self.classes.setdefault(label)
-        picture.boxes.append(FoundBox(label, corners, model, score))
+        picture.boxes.append(FoundBox(label, corners, model, score, corrected))
+        if model is not None:
+            picture.models.setdefault(model)
         self.boxes += 1
 
 

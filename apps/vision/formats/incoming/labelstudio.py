@@ -15,7 +15,10 @@ TURNED = N_("A turned box of task %(number)s becomes the upright box around it."
 SEVERAL = N_("Task %(number)s has several annotations. The latest one is taken.")
 NO_SCORE = N_("A prediction of task %(number)s has a box without a score. It counts as certain.")
 PREDICTED = N_("Task %(number)s has no annotation. What a model predicted is taken.")
+MODELS = N_("Task %(number)s has predictions of more than %(limit)s models. Others are left out.")
 BOXES = ("rectanglelabels", "rectangle")
+MAX_MODELS = 100  # of one picture
+MAX_VERSION = 200  # characters of a model's name that are looked at
 
 
 def fits(content: Any) -> bool:
@@ -75,10 +78,17 @@ class _Task:
 
     def read_predictions(self, task: dict[str, Any]) -> None:
         """What models found, under their names and with their scores."""
+        models = self.picture.models
         for prediction in _list(task, "predictions"):
-            if isinstance(prediction, dict):
-                version = prediction.get("model_version")
-                self._regions(_list(prediction, "result"), str(version or ""), prediction)
+            if not isinstance(prediction, dict):
+                continue
+            model = _version(prediction)
+            if model not in models and len(models) >= MAX_MODELS:
+                self._note(MODELS, limit=MAX_MODELS)
+            elif prediction.get("result") == []:  # it looked and found nothing
+                models.setdefault(model)
+            else:
+                self._regions(_list(prediction, "result"), model, prediction)
 
     def read_as_said(self, task: dict[str, Any]) -> None:
         """What a model found, for want of anything that a person said."""
@@ -101,7 +111,8 @@ class _Task:
                 self._note(NO_REGION)
             elif region.get("type", "rectanglelabels") in BOXES or "value" not in region:
                 score = 1.0 if model is None else self._score(region, around or {})
-                self._region(region.get("value", region), model, score)
+                corrected = model is None and str(region.get("origin")).startswith("prediction")
+                self._region(region.get("value", region), model, score, corrected=corrected)
             elif region.get("type") not in ("choices", "labels"):  # labels belong to a rectangle
                 self._note(NO_REGION)
 
@@ -112,12 +123,7 @@ class _Task:
             self._note(SEVERAL, loss=False)
         if said:
             latest = max(said, key=lambda each: str(each.get("updated_at") or ""))
-            regions = _list(latest, "result")
-            self.picture.corrected = any(
-                isinstance(region, dict) and str(region.get("origin")).startswith("prediction")
-                for region in regions
-            )
-            yield from regions
+            yield from _list(latest, "result")
         elif "data" not in task:
             for key in ("label", "bbox", "objects"):
                 yield from _list(task, key)
@@ -131,7 +137,7 @@ class _Task:
         self._note(NO_SCORE, loss=False)
         return 1.0
 
-    def _region(self, value: Any, model: str | None, score: float) -> None:
+    def _region(self, value: Any, model: str | None, score: float, *, corrected: bool) -> None:
         value = value if isinstance(value, dict) else {}
         labels = value.get("rectanglelabels") or value.get("labels")
         labels = labels if isinstance(labels, list) else []
@@ -147,7 +153,7 @@ class _Task:
             self._note(TURNED, loss=False)
             corners = self._around(corners, turned[0], value)
         for word in words:
-            self.found.add(self.picture, word, corners, model, score)
+            self.found.add(self.picture, word, corners, model, score, corrected=corrected)
 
     def _around(self, corners: Corners, degrees: float, value: dict[str, Any]) -> Corners:
         """The upright box around one that is turned about its upper left corner."""
@@ -164,8 +170,15 @@ class _Task:
         xs, ys = [point[0] for point in points], [point[1] for point in points]
         return min(xs), min(ys), max(xs), max(ys)
 
-    def _note(self, message: str, *, loss: bool = True) -> None:
-        self.problems.add(self.picture.file, message, loss=loss, number=self.number)
+    def _note(self, message: str, *, loss: bool = True, **params: Any) -> None:
+        self.problems.add(self.picture.file, message, loss=loss, number=self.number, **params)
+
+
+def _version(prediction: dict[str, Any]) -> str:
+    """What the labels call the model, at most MAX_VERSION characters; empty: nothing usable."""
+    said = prediction.get("model_version")
+    usable = isinstance(said, str) or (isinstance(said, int) and not isinstance(said, bool))
+    return str(said)[:MAX_VERSION] if usable else ""
 
 
 def _list(row: dict[str, Any], key: str) -> list[Any]:
