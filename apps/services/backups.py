@@ -286,10 +286,17 @@ def wanted_blobs(connection: sa.Connection) -> _Wanted:
         for row in connection.execute(sa.select(tables[name])):
             values = dict(row._mapping)
             original, *copies = _keys(name, values)
-            keys[original] = values.get("sha256")
+            keys[original] = _digest(values)
             keys |= dict.fromkeys(copies)
             owners |= dict.fromkeys((original, *copies), (name, values["id"]))
     return _Wanted(keys, owners)
+
+
+def _digest(row: dict[str, Any]) -> str | None:
+    """SHA-256 of what was uploaded, where it is known; the trash keeps the row of the picture."""
+    if isinstance(kept := row.get("rows"), dict):
+        [row] = kept.get("images") or [{}]
+    return row.get("sha256")
 
 
 def _keys(table: str, row: dict[str, Any]) -> tuple[str, ...]:
