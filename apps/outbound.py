@@ -241,8 +241,9 @@ def _answer(
     connection = _Connection(parts, addresses, timeout)
     try:
         connection.request(method, target, body, {"User-Agent": AGENT, **headers})
-        response = connection.getresponse()
-        yield response
+        # With "Connection: close" the line is the response's, and open until all of it is read.
+        with connection.getresponse() as response:
+            yield response
     except ssl.SSLCertVerificationError as error:
         raise Unanswered(
             N_("The certificate of “%(host)s” is not good: %(reason)s."),

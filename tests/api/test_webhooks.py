@@ -1,5 +1,6 @@
 """Webhooks: who is told what, signed how, how often, and where nothing is sent to."""
 
+import http.client
 import http.server
 import json
 import re
@@ -384,3 +385,20 @@ def test_the_page_says_what_is_wrong(app, ann):
         assert answer.status_code == 422
         assert says in answer.text
     assert app.test_client().get("/account/webhooks").status_code == 302
+
+
+def test_a_connection_ends_though_not_all_of_its_answer_was_read(receiver, monkeypatch):
+    answers: list[http.client.HTTPResponse] = []
+    real = http.client.HTTPConnection.getresponse
+
+    def kept(connection):
+        answers.append(real(connection))
+        return answers[-1]
+
+    monkeypatch.setattr(http.client.HTTPConnection, "getresponse", kept)
+    receiver.status = 500
+    sent = outbound.post(receiver.url, b"x", {"Content-Length": "1"}, timeout=9, allow_private=True)
+    assert sent.status == 500
+    with pytest.raises(outbound.Unanswered, match="501"):  # it knows no GET
+        outbound.fetch(receiver.url, most_bytes=9, timeout=9, allow_private=True)
+    assert [answer.isclosed() for answer in answers] == [True, True]
