@@ -69,12 +69,12 @@ class LocalStorage:
         system costs a wait for Python's global lock, and resolving one takes a dozen.
         """
         part, _, name = key.rpartition("/")
-        folder = self._folders.get(part)
-        if folder is None or not _PLAIN.fullmatch(name):
+        if not _PLAIN.fullmatch(name):
             path = self._path(key)
-            if path.name != name or not _PLAIN.fullmatch(name):
-                return path.parent, path.name
-            folder = self._folders[part] = path.parent
+            return path.parent, path.name
+        folder = self._folders.get(part)
+        if folder is None:
+            folder = self._folders[part] = self._path(part)
         return folder, name
 
     def _path(self, key: str) -> Path:
