@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.errors import N_, NotFound
 from apps.vision.zoo import catalogue
-from apps.vision.zoo.architectures import BUILDERS, LIGHT, SMALL, Origin
+from apps.vision.zoo.architectures import BUILDERS, LIGHT, SMALL, TINY, Origin
 from apps.vision.zoo.store import WeightsFile
 
 if TYPE_CHECKING:
@@ -174,12 +174,18 @@ BLOOD_CELLS = _trained(
 )
 
 
+_SEES = {
+    LIGHT: N_("It sees 320 pixels: very small things and large crowds are missed."),
+    TINY: N_("It sees 192 pixels: small things, and those in a crowd, are missed."),
+}
+
+
 def everyday(card: dict[str, Any]) -> DetectorSpec | None:
     """The detector of everyday things, if it has been trained: if it has a ``card``."""
     if not card:
         return None
     return _trained(
-        f"{LIGHT}.everyday",
+        f"{card['architecture']}.everyday",
         card,
         {},
         title=N_("Everyday things"),
@@ -187,7 +193,7 @@ def everyday(card: dict[str, Any]) -> DetectorSpec | None:
         use=N_("Ordinary photographs, of any size."),
         limits=(
             N_("It knows the 20 classes of Pascal VOC and nothing else."),
-            N_("It sees 320 pixels: very small things and large crowds are missed."),
+            _SEES[card["architecture"]],
         ),
         data=N_("11,432 photographs of Pascal VOC and COCO with 39,544 boxes."),
         split=N_(

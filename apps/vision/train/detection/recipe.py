@@ -139,12 +139,13 @@ EVERYDAY_CPU = replace(
     height=160,
     sizes=(0.8, 1.0, 1.2),
     growing=True,
-    zoom=(0.6, 1.6),
+    zoom=(0.8, 1.6),
+    stretch=0.2,
     mosaic=0.0,
     regions=48,
     positives=0.33,
     half_on_cpu=True,
-    crops=10,
+    crops=8,
     validate_every=3,
 )
 
