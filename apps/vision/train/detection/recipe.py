@@ -129,7 +129,7 @@ EVERYDAY = DetectorRecipe(
 EVERYDAY_CPU = replace(
     EVERYDAY,
     builder=TINY,
-    minutes=88,
+    minutes=80,
     batch=16,
     lr=7e-4,
     warmup=200,
