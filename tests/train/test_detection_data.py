@@ -93,7 +93,7 @@ def test_missing_damaged_and_wrongly_sized_pictures_are_named(data):
 def test_twins_in_two_parts_and_rare_classes_are_warnings(data):
     data = divided(data, "train", "test")
     one, two, *rest = data.pictures
-    two.file.path.write_bytes(one.file.read())
+    two.file.path.write_bytes(one.file.path.read_bytes())
     many = replace(one, boxes=one.boxes + tuple(one.boxes[:1]) * 70)
     report = check_detection(
         replace(data, classes=(*data.classes, "never"), pictures=(many, two, *rest))

@@ -55,7 +55,20 @@ def test_no_box_at_all_is_no_value():
     assert pool(maps(), [torch.zeros(0, 4)] * 3, SHAPES).shape == (0, 4, 7, 7)
 
 
-def test_out_of_training_it_is_torchvisions_own():
-    usual = MultiScaleRoIAlign(["0", "1", "2"], 7, 2)
-    ours = MatrixRoIAlign(usual).eval()
+@pytest.mark.parametrize(
+    ("training", "samples", "largest"), [(False, 2, 2048), (True, -1, 2048), (True, 2, 95)]
+)
+def test_out_of_training_and_where_products_do_not_pay_it_is_torchvisions_own(
+    training, samples, largest, monkeypatch
+):
+    monkeypatch.setattr("apps.vision.train.detection.pool.LARGEST", largest)
+    usual = MultiScaleRoIAlign(["0", "1", "2"], 7, samples)
+    ours = MatrixRoIAlign(usual).train(training)
     assert torch.equal(ours(maps(), some_boxes(), SHAPES), usual(maps(), some_boxes(), SHAPES))
+
+
+def test_weights_are_not_rounded_under_autocast():
+    usual = MultiScaleRoIAlign(["0", "1", "2"], 7, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        values = MatrixRoIAlign(usual)(maps(), some_boxes(), SHAPES)
+    torch.testing.assert_close(values, usual(maps(), some_boxes(), SHAPES), rtol=1e-4, atol=1e-4)

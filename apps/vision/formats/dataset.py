@@ -29,15 +29,6 @@ class PictureFile:
     path: Path
     member: str | None = None
 
-    def read(self) -> bytes:
-        """Its bytes. Whoever reads many takes :class:`Archives`.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        with Archives() as archives:
-            return archives.read(self)
-
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 

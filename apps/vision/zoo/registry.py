@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.errors import N_, NotFound
 from apps.vision.zoo import catalogue
-from apps.vision.zoo.architectures import BUILDERS, LIGHT, SMALL, TINY, Origin
+from apps.vision.zoo.architectures import BUILDERS, SMALL, Origin
 from apps.vision.zoo.store import WeightsFile
 
 if TYPE_CHECKING:
@@ -174,12 +174,6 @@ BLOOD_CELLS = _trained(
 )
 
 
-_SEES = {
-    LIGHT: N_("It sees 320 pixels: very small things and large crowds are missed."),
-    TINY: N_("It sees 192 pixels: small things, and those in a crowd, are missed."),
-}
-
-
 def everyday(card: dict[str, Any]) -> DetectorSpec | None:
     """The detector of everyday things, if it has been trained: if it has a ``card``."""
     if not card:
@@ -193,7 +187,7 @@ def everyday(card: dict[str, Any]) -> DetectorSpec | None:
         use=N_("Ordinary photographs, of any size."),
         limits=(
             N_("It knows the 20 classes of Pascal VOC and nothing else."),
-            _SEES[card["architecture"]],
+            N_("It sees a copy of at most 320 pixels: small things and crowds are missed."),
         ),
         data=N_("11,432 photographs of Pascal VOC and COCO with 39,544 boxes."),
         split=N_(

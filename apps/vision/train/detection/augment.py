@@ -62,8 +62,8 @@ def draw_maps(
     count = len(sizes)
     view = torch.tensor([width, height], dtype=torch.float32)
     fit = (view / sizes).amin(1)
-    zooms = torch.exp(between(count, math.log(zoom[0]), math.log(zoom[1])))
-    stretch = torch.exp(between(count, -recipe.stretch, recipe.stretch) / 2)
+    zooms = torch.exp(drawn(count, math.log(zoom[0]), math.log(zoom[1])))
+    stretch = torch.exp(drawn(count, -recipe.stretch, recipe.stretch) / 2)
     factors = torch.stack([fit * zooms * stretch, fit * zooms / stretch], 1)
     slack = view - sizes * factors  # negative: cut off; positive: grey
     shifts = slack * torch.rand(count, 2)
@@ -153,7 +153,7 @@ def colours(views: Tensor, recipe: DetectorRecipe) -> Tensor:
     count = len(views)
 
     def factors(low: float, high: float) -> Tensor:
-        return between(count, low, high).to(views.device)[:, None, None, None]
+        return drawn(count, low, high).to(views.device)[:, None, None, None]
 
     grey = views.mean(1, keepdim=True)
     strength = factors(1 - recipe.saturation, 1 + recipe.saturation)
@@ -173,7 +173,7 @@ def cut_boxes(boxes: Tensor, height: int, width: int, visible: float) -> tuple[T
     return kept, cut
 
 
-def between(count: int, low: float, high: float) -> Tensor:
+def drawn(count: int, low: float, high: float) -> Tensor:
     """(count,) numbers, drawn from [low, high)."""
     return torch.rand(count) * (high - low) + low
 

@@ -6,6 +6,7 @@ time of a few passes over whole pictures (as in R-CNN's supervised pretraining, 
 2014, with the data's own boxes instead of ImageNet).
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
 from apps.errors import N_, InvalidInput
-from apps.vision.train.detection.augment import Maps, between, colours
+from apps.vision.train.detection.augment import Maps, colours, drawn
 from apps.vision.train.detection.data import Places
 from apps.vision.train.detection.parts import Parts
 from apps.vision.train.detection.pictures import PictureStore
@@ -25,37 +26,33 @@ from apps.vision.train.detection.recipe import DetectorRecipe
 from apps.vision.train.fit import Run, fit
 from apps.vision.train.loaders import evaluation_loader, training_loader
 from apps.vision.train.module import RecipeModule
-from apps.vision.train.recipes import Mode, Precision, Recipe, Schedule
+from apps.vision.train.recipes import Mode, Recipe, Schedule
 
 FOLDER = "crops"  # below the detector's run
-SMALLEST = 6.0  # kept pixels; objects with a shorter longest side show nothing
-MARGIN = 1.15  # side of an undisturbed view, of the object's longest side
-ROOM = (0.75, 1.6)  # smallest and largest of that, in training
+SHORTEST = 6.0  # kept pixels; objects whose longest side is shorter show nothing
+MARGIN = 1.15  # side of an undisturbed view, times the object's longest side
+ROOM = (0.75, 1.6)  # smallest and largest factor of that, in training
 SHIFT = 0.15  # largest shift in training, of the view's side
 SMOOTHING = 0.1  # of labels (Szegedy et al. 2016)
-WARMUP = 200  # steps
 
 
 def crop_recipe(recipe: DetectorRecipe) -> Recipe:
-    """How the backbone of ``recipe`` learns from cut-out objects."""
-    return Recipe(
-        name=f"{recipe.name}-{FOLDER}",
-        seed=recipe.seed,
-        epochs=recipe.crops,
-        batch=recipe.crops_batch,
-        lr=recipe.crops_lr,
-        weight_decay=recipe.weight_decay,
-        clip=recipe.clip,
-        schedule=Schedule.COSINE,
-        warmup=WARMUP,
-        monitor="val_accuracy",
-        mode=Mode.MAX,
-        precision=Precision.BFLOAT16 if recipe.half_on_cpu else Precision.FULL,
-        accelerator=recipe.accelerator,
-        devices=recipe.devices,
-        nodes=recipe.nodes,
-        deterministic=False,  # sampling a grid has no deterministic gradient on a GPU
-    )
+    """How the backbone of ``recipe`` learns from cut-out objects: what is not said is the same."""
+    same = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
+    own = {
+        "name": f"{recipe.name}-{FOLDER}",
+        "epochs": recipe.crops,
+        "minutes": None,
+        "batch": recipe.crops_batch,
+        "lr": recipe.crops_lr,
+        "schedule": Schedule.COSINE,
+        "monitor": "val_accuracy",
+        "mode": Mode.MAX,
+        "ema": None,
+        "patience": None,
+        "validate_every": 1,
+    }
+    return Recipe(**same | own)
 
 
 class Crops:
@@ -73,7 +70,7 @@ class Crops:
         places, boxes, labels = [], [], []
         for place, truth in enumerate(store.truths):
             sides = (truth.boxes[:, 2:] - truth.boxes[:, :2]).amax(1)
-            shown = ~truth.difficult & (sides >= SMALLEST)
+            shown = ~truth.difficult & (sides >= SHORTEST)
             places += [place] * int(shown.sum())
             boxes.append(truth.boxes[shown])
             labels.append(truth.labels[shown] - 1)
@@ -103,8 +100,8 @@ class Crops:
         factors = (recipe.crops_side / (longest * MARGIN)).expand(-1, 2)
         centre = torch.full((count, 2), recipe.crops_side / 2)
         if disturbed:
-            room = between(count, *ROOM)[:, None]
-            stretch = torch.exp(between(count, -recipe.stretch, recipe.stretch) / 2)
+            room = drawn(count, *ROOM)[:, None]
+            stretch = torch.exp(drawn(count, -recipe.stretch, recipe.stretch) / 2)
             factors = factors / room * torch.stack([stretch, 1 / stretch], 1)
             centre = centre + (torch.rand(count, 2) * 2 - 1) * SHIFT * recipe.crops_side
             mirrored = torch.rand(count, 2) < torch.tensor([recipe.mirror, recipe.upside_down])
@@ -128,12 +125,20 @@ class CropData(LightningDataModule):
             Crops(PictureStore.of(part, self.recipe.keep, device), self.recipe)
             for part in (self.parts.train, self.parts.val)
         )
+        if not self.train or not self.val:
+            raise InvalidInput(
+                N_("There is no object to cut out of the pictures to train on, or to choose by.")
+            )
+
+    def teardown(self, stage: str) -> None:
+        del self.train, self.val  # a detector's own copy of the pictures comes next
 
     def train_dataloader(self) -> DataLoader[Any]:
         return training_loader(Places(len(self.train)), crop_recipe(self.recipe), self.trainer)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return evaluation_loader(Places(len(self.val)), self.recipe)
+        batch = self.recipe.crops_batch  # each with its whole picture as float
+        return evaluation_loader(Places(len(self.val)), self.recipe, batch=batch)
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Numbers of objects to views and labels."""
@@ -168,6 +173,7 @@ class CropModule(RecipeModule):
 
     Args:
         normal: mean and deviation that the detector's pictures are normalized with.
+        recipe: of the detector.
     """
 
     mean: Tensor
@@ -177,10 +183,11 @@ class CropModule(RecipeModule):
         self,
         network: CropClassifier,
         normal: tuple[list[float], list[float]],
-        recipe: Recipe,
+        recipe: DetectorRecipe,
         classes: int,
     ) -> None:
-        super().__init__(network.to(memory_format=torch.channels_last), recipe)
+        super().__init__(network.to(memory_format=torch.channels_last), crop_recipe(recipe))
+        self.detection = recipe
         mean, deviation = (torch.tensor(values)[:, None, None] for values in normal)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
@@ -189,8 +196,11 @@ class CropModule(RecipeModule):
     def forward(self, pictures: Tensor) -> Tensor:
         """(n, 3, h, w), 0..1, to logits (n, classes)."""
         inputs = (pictures - self.mean) / self.deviation
-        logits: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        return logits
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        kind = pictures.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.detection.half(kind)):
+            logits: Tensor = self.network(inputs)
+        return logits.float()
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         pictures, labels = batch
@@ -216,7 +226,7 @@ def learn_crops(
     """Train the backbone of ``network`` in place, in the folder ``crops`` of ``out``.
 
     Raises:
-        InvalidInput: a network whose backbone cannot be taken by itself.
+        InvalidInput: a network whose backbone cannot be taken by itself, or nothing to tell apart.
         Conflict: as :func:`apps.vision.train.fit.fit`.
     """
     backbone: Any = getattr(network, "backbone", None)
@@ -226,13 +236,17 @@ def learn_crops(
             N_("%(network)s has no backbone that could learn from cut-out objects; set crops=0."),
             network=recipe.builder,
         )
-    own, classes = crop_recipe(recipe), len(parts.train.classes)
+    classes = len(parts.train.classes)
+    if classes < 2:
+        raise InvalidInput(
+            N_("There is only one class, and so nothing to tell apart before; set crops=0.")
+        )
     normal = transform.image_mean, transform.image_std
-    module = CropModule(CropClassifier(backbone.body, classes), normal, own, classes)
+    module = CropModule(CropClassifier(backbone.body, classes), normal, recipe, classes)
     run = fit(
         module,
         CropData(parts, recipe),
-        own,
+        module.recipe,
         out / FOLDER,
         resume=resume,
         pause_after=pause_after,

@@ -12,14 +12,14 @@ from torch import nn
 from apps.errors import N_, InvalidInput
 from apps.vision.formats.dataset import DetectionData
 from apps.vision.train import runs
-from apps.vision.train.detection.crops import learn_crops
+from apps.vision.train.detection.crops import FOLDER, learn_crops
 from apps.vision.train.detection.data import DetectionDataModule
 from apps.vision.train.detection.measure import Score, measure
 from apps.vision.train.detection.module import DetectorModule
 from apps.vision.train.detection.parts import Parts, divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
-from apps.vision.train.fit import LAST, Run, fit, how_it_went, load_best
+from apps.vision.train.fit import LAST, Run, claim, fit, how_it_went, load_best
 from apps.vision.zoo.architectures import Origin
 from apps.vision.zoo.networks import build, see
 
@@ -63,6 +63,7 @@ def train_detector(
         begin_with(network, start)
     taught = start is not None or (out / LAST).is_file()
     if recipe.crops and not taught:
+        claim(out, recipe, begun=(out / FOLDER / LAST).is_file(), resume=resume)
         first = learn_crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
         if first.ended == "paused":
             return first, None

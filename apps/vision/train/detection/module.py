@@ -38,8 +38,7 @@ class DetectorModule(RecipeModule):
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """The sum of the losses of one batch of views."""
         pictures, targets = batch
-        on_cpu = pictures.device.type == "cpu"
-        half = self.detection.half_on_cpu if on_cpu else self.detection.half_backbone
+        half = self.detection.half(pictures.device.type)
         parts = losses(self.network, pictures, targets, half=half)
         loss = torch.stack(list(parts.values())).sum()
         size = len(pictures)

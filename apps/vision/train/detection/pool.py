@@ -1,8 +1,9 @@
 """RoIAlign as matrix products, for training on a CPU.
 
-torchvision's gradient of RoIAlign there runs on one core and was 40 % of a training step.
-Bilinear sampling is separable: a pooled box is ``rows @ map @ columns``, where each of the two
-matrices holds the weights of the sampled places along one axis. Products run on all cores.
+torchvision's gradient of RoIAlign there runs on one core, and was 40 % of a training step of a
+small detector. Bilinear sampling is separable: a pooled box is ``rows @ map @ columns``, where each
+of the two matrices holds the weights of the sampled places along one axis. Products run on all
+cores; their work grows with the map, so large maps are left to torchvision.
 """
 
 import torch
@@ -10,14 +11,17 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
+LARGEST = 2048  # pixels of a map
+
 
 class MatrixRoIAlign(MultiScaleRoIAlign):
     """RoIAlign (He et al. 2017) with the values and gradients of torchvision's, to rounding.
 
-    Out of training, and anywhere but on a CPU, it is torchvision's own.
+    It is torchvision's own out of training, anywhere but on a CPU, for maps of more than
+    ``LARGEST`` pixels, and with a ``sampling_ratio`` that depends on the box.
 
     Args:
-        pool: whose settings are taken over; its ``sampling_ratio`` is 1 or more.
+        pool: whose settings are taken over.
     """
 
     def __init__(self, pool: MultiScaleRoIAlign) -> None:
@@ -34,9 +38,20 @@ class MatrixRoIAlign(MultiScaleRoIAlign):
     ) -> Tensor:
         """(levels, boxes of each picture) to (boxes of all pictures, C, height, width)."""
         maps = [x[name] for name in self.featmap_names if name in x]
-        if not self.training or maps[0].device.type != "cpu" or self.sampling_ratio < 1:
+        if not self._pays(maps):
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
+        with torch.autocast("cpu", enabled=False):
+            return self._products(maps, boxes, image_shapes)
+
+    def _pays(self, maps: list[Tensor]) -> bool:
+        on_cpu = maps[0].device.type == "cpu"
+        small = all(level.shape[-2] * level.shape[-1] <= LARGEST for level in maps)
+        return self.training and on_cpu and small and self.sampling_ratio > 0
+
+    def _products(
+        self, maps: list[Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
         scales = [_scale(level, image_shapes) for level in maps]
         numbers = self._levels(scales, boxes)
         parts, places, before = [], [], 0

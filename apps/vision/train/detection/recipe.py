@@ -42,8 +42,8 @@ class DetectorRecipe(Recipe):
     regions: int | None = None  # of a picture, that the head learns from; the network's own
     half_backbone: bool = True  # bfloat16 for the backbone where there is a GPU
     half_on_cpu: bool = False  # on a CPU as well: faster where it has instructions for it
-    crops: int = 0  # epochs in which the backbone learns to tell cut-out objects apart, before
-    crops_side: int = 64  # pixels
+    crops: int = 0  # epochs before all others, of the backbone alone, on cut-out objects
+    crops_side: int = 64  # pixels of one
     crops_batch: int = 64
     crops_lr: float = 1.5e-3
     rule: str = COCO  # how accuracy is counted: coco, or voc (difficult boxes count neither way)
@@ -56,6 +56,10 @@ class DetectorRecipe(Recipe):
     clip: float | None = 5.0
     # RoIAlign's gradient on a GPU adds in any order; torchvision's other way is many times slower.
     deterministic: bool = False
+
+    def half(self, device: str) -> bool:
+        """Whether the backbone computes in bfloat16 on a device of this type."""
+        return {"cuda": self.half_backbone, "cpu": self.half_on_cpu}.get(device, False)
 
     def _check(self) -> None:
         super()._check()
