@@ -93,6 +93,7 @@ def test_pictures_may_lie_in_zips(data, tmp_path):
         archive.writestr(picture.name, content)
     picture.file.path.unlink()
     file = coco.read(tmp_path).pictures[0].file
+    assert file is not None
     assert file.member == picture.name
     with Archives() as archives:
         assert archives.read(file) == content

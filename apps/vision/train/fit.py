@@ -98,16 +98,16 @@ def fit(
             weights_only=False,
         )
     ended = _reason(trainer, recipe, pause)
-    measured = checkpoint.best_model_score is not None
-    if not measured and ended != "paused":
+    score = checkpoint.best_model_score
+    if score is None and ended != "paused":
         raise InvalidInput(N_("The training ended before its first validation. Give it more time."))
-    best = Path(checkpoint.best_model_path) if measured else last
+    best = last if score is None else Path(checkpoint.best_model_path)
     load_best(module, best)
     return Run(
         out=out,
         best=best,
         last=last,
-        score=float(checkpoint.best_model_score) if measured else math.nan,
+        score=math.nan if score is None else float(score),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         minutes=(time.monotonic() - started) / 60,
