@@ -22,6 +22,8 @@ from werkzeug.test import TestResponse
 from apps.app import create_app
 from apps.extensions import db
 from apps.models import Role, User
+from apps.services.models import ModelService
+from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.broker import Broker
 from tests.served import stop_queues
 
@@ -208,3 +210,9 @@ def stored_files(app: Flask) -> list[str]:
     """Every file below the storage folder."""
     root = Path(app.config["STORAGE_ROOT"])
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def one_model(monkeypatch) -> None:
+    """No weights but those of one embedded detector are there."""
+    monkeypatch.setattr(ModelService, "ready", lambda self: [BLOOD_CELLS])
