@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 from apps.app import create_app
 from apps.extensions import db
 from apps.models import Role, User
-from apps.services.models import ModelService
+from apps.services.models import ModelService, ModelState
 from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.broker import Broker
 from tests.served import stop_queues
@@ -214,5 +214,10 @@ def stored_files(app: Flask) -> list[str]:
 
 @pytest.fixture
 def one_model(monkeypatch) -> None:
-    """No weights but those of one embedded detector are there."""
-    monkeypatch.setattr(ModelService, "ready", lambda self: [BLOOD_CELLS])
+    """One detector is known, and no other."""
+    usual = ModelService.all
+
+    def alone(self: ModelService) -> list[ModelState]:
+        return [model for model in usual(self) if model.spec is BLOOD_CELLS]
+
+    monkeypatch.setattr(ModelService, "all", alone)
