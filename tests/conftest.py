@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from apps.extensions import db
 from apps.models import Role, User
 from apps.services.models import ModelService, ModelState
 from apps.vision.zoo.registry import BLOOD_CELLS
+from apps.vision.zoo.store import WeightsState
 from tests.broker import Broker
 from tests.served import stop_queues
 
@@ -214,10 +216,13 @@ def stored_files(app: Flask) -> list[str]:
 
 @pytest.fixture
 def one_model(monkeypatch) -> None:
-    """One detector is known, and no other."""
+    """The weights of one detector are there, and of no other."""
     usual = ModelService.all
 
     def alone(self: ModelService) -> list[ModelState]:
-        return [model for model in usual(self) if model.spec is BLOOD_CELLS]
+        return [
+            model if model.spec is BLOOD_CELLS else replace(model, state=WeightsState.MISSING)
+            for model in usual(self)
+        ]
 
     monkeypatch.setattr(ModelService, "all", alone)
