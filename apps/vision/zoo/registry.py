@@ -24,10 +24,11 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "weights"
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """COCO average precision of one class (mean over IoU 0.50 to 0.95), 0..1."""
+    """Average precision of one class, 0..1."""
 
     label: str
-    ap: float
+    ap: float  # COCO's: mean over IoU 0.50 to 0.95
+    ap50: float  # at IoU 0.50
     note: str  # English message id
 
 
@@ -143,7 +144,7 @@ def _trained(
             ap=card["ap"],
             ap50=card["ap50"],
             per_class=tuple(
-                ClassScore(label, score["ap"], notes.get(label, ""))
+                ClassScore(label, score["ap"], score["ap50"], notes.get(label, ""))
                 for label, score in card["per_class"].items()
             ),
             parameters=card["parameters"],
@@ -188,6 +189,7 @@ def everyday(card: dict[str, Any]) -> DetectorSpec | None:
         limits=(
             N_("It knows the 20 classes of Pascal VOC and nothing else."),
             N_("It sees a copy of at most 320 pixels: small things and crowds are missed."),
+            N_("It is often unsure, and torchvision's detectors are far better."),
         ),
         data=N_("11,432 photographs of Pascal VOC and COCO with 39,544 boxes."),
         split=N_(
