@@ -1,36 +1,19 @@
-"""The accuracy of every shipped classifier, measured again and compared with its card.
+"""The accuracy of every shipped classifier and detector, measured again and compared with its card.
 
 python -m benchmarks.accuracy --data ../shared/data
 
-The exit status is 1 if a figure differs by more than its rounding and one picture, or if there
-are no pictures to measure with.
+The exit status is 1 if a figure differs by more than its rounding and one picture, for detectors by
+more than 0.005, or if there are no pictures to measure with.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from apps.vision.zoo.classifiers import EMBEDDED, classifiers, get_classifier, read_card
+from benchmarks.accuracy_detectors import measured_detectors
+from benchmarks.compared import Compared
 from benchmarks.pictures import DATA
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One figure of a card and what was measured now."""
-
-    name: str
-    said: float
-    measured: float
-    within: float
-
-    @property
-    def good(self) -> bool:
-        return abs(self.said - self.measured) <= self.within
-
-    def text(self) -> str:
-        verdict = "" if self.good else "  DIFFERS"
-        return f"{self.name:<40} card {self.said:.4f}  measured {self.measured:.4f}{verdict}"
 
 
 def measured_classifiers(data: Path) -> list[Compared]:
@@ -77,7 +60,7 @@ def main() -> int:
     if not data.is_dir():
         print(f"no data at {data}; give --data DIR or set SIGHTBOX_TEST_DATA", file=sys.stderr)
         return 1
-    rows = measured_classifiers(data)
+    rows = [*measured_classifiers(data), *measured_detectors(data)]
     for row in rows:
         print(row.text())
     return int(not rows or not all(row.good for row in rows))

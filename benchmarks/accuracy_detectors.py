@@ -1,17 +1,9 @@
-"""The accuracy of every embedded detector, measured again and compared with its card.
+"""The accuracy of every embedded detector, measured again and compared with its card."""
 
-python -m benchmarks.accuracy_detectors --data ../shared/data
-
-The exit status is 1 if a figure differs by more than ``WITHIN``, or if there are no pictures.
-"""
-
-import argparse
-import sys
 from pathlib import Path
 
 from apps.vision.zoo.registry import EMBEDDED, read_card
-from benchmarks.accuracy import Compared
-from benchmarks.pictures import DATA
+from benchmarks.compared import Compared
 
 # Folder of the data below --data, and the card; the card's recipe says what is held out.
 SHIPPED = ("blood-cells", "everyday")
@@ -44,20 +36,3 @@ def measured_detector(name: str, data: Path) -> list[Compared]:
         rows.append(Compared(f"  {each.label} AP50", said["ap50"], each.ap50, WITHIN))
         rows.append(Compared(f"  {each.label} AP", said["ap"], each.ap, WITHIN))
     return rows
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of all data sets")
-    data = parser.parse_args().data
-    if not data.is_dir():
-        print(f"no data at {data}; give --data DIR or set SIGHTBOX_TEST_DATA", file=sys.stderr)
-        return 1
-    rows = measured_detectors(data)
-    for row in rows:
-        print(row.text())
-    return int(not rows or not all(row.good for row in rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -51,6 +51,7 @@ def server() -> Iterator[str]:
             "SIGHTBOX_INSTANCE_PATH": folder,
             "SIGHTBOX_RATELIMIT_ENABLED": "false",
             "SIGHTBOX_MODEL_DOWNLOADS": "false",
+            "SIGHTBOX_DETECTOR": BLOOD_CELLS.name,  # as the bare loops
             "SIGHTBOX_WARM": "true",
         }
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from werkzeug.test import TestResponse
 from apps.app import create_app
 from apps.extensions import db
 from apps.models import Role, User
+from apps.services.models import ModelService, ModelState
+from apps.vision.zoo.registry import BLOOD_CELLS
+from apps.vision.zoo.store import WeightsState
 from tests.broker import Broker
 from tests.served import stop_queues
 
@@ -208,3 +212,17 @@ def stored_files(app: Flask) -> list[str]:
     """Every file below the storage folder."""
     root = Path(app.config["STORAGE_ROOT"])
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def one_model(monkeypatch) -> None:
+    """The weights of one detector are there, and of no other."""
+    usual = ModelService.all
+
+    def alone(self: ModelService) -> list[ModelState]:
+        return [
+            model if model.spec is BLOOD_CELLS else replace(model, state=WeightsState.MISSING)
+            for model in usual(self)
+        ]
+
+    monkeypatch.setattr(ModelService, "all", alone)

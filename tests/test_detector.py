@@ -10,7 +10,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Detection, Image, ImageStatus, ImageTag, TagSource
 from apps.vision.types import Box
-from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
+from apps.vision.zoo.registry import BLOOD_CELLS, detectors, get_detector
 from tests.conftest import picture_bytes, stored_files
 
 
@@ -397,10 +397,18 @@ def test_detect_again_replaces_the_boxes(ann, app, upload):
         assert db.session.scalars(select(Detection.label)).all() == ["cat"]
 
 
+@pytest.mark.parametrize("spec", [spec for spec in detectors() if spec.weights.embedded])
+def test_a_card_has_the_figures_of_every_class(ann, spec):
+    text = ann.get(f"/models/{spec.name}").text
+    for row in spec.card.per_class:
+        assert re.search(rf"{row.label}</td>.*{row.ap50:.3f}</td>.*{row.ap:.3f}</td>", text)
+    assert ("Meaning" in text) == any(row.note for row in spec.card.per_class)
+
+
 def test_detect_again_with_another_model_uses_it_once(ann, app, upload):
     image_id = upload(ann)
     name = "ssd300_vgg16.coco_v1"
-    assert 'name="model"' not in ann.get(f"/images/{image_id}").text  # there is no choice
+    assert f'value="{name}"' not in ann.get(f"/images/{image_id}").text
     missing = ann.post(f"/detect/{image_id}", data={"model": name})
     assert missing.status_code == 422
     assert "not here yet" in missing.text

@@ -38,7 +38,9 @@ WEIGHTS = WeightsStore(Path()).path(BLOOD_CELLS.weights)  # 14 MB, three classes
 
 @pytest.fixture
 def app(make_app) -> Flask:
-    return make_app(ENGINE="torch", DEVICE="cpu", MAX_WEIGHTS_BYTES=20 * MIB)
+    return make_app(
+        ENGINE="torch", DEVICE="cpu", DETECTOR=BLOOD_CELLS.name, MAX_WEIGHTS_BYTES=20 * MIB
+    )
 
 
 @pytest.fixture

@@ -95,8 +95,11 @@ def test_one_result_says_how_to_get_another(ann, upload, ready):
     assert "Detect again with another model to compare" in page
 
 
+@pytest.mark.usefixtures("one_model")
 def test_nothing_suggests_another_model_where_there_is_none(ann, upload):
-    assert "Detect again with another model" not in ann.get(f"/images/{upload(ann)}").text
+    page = ann.get(f"/images/{upload(ann)}").text
+    assert "Detect again with another model" not in page
+    assert 'name="model"' not in page
 
 
 def test_deleting_a_picture_counts_and_takes_the_boxes_of_every_model(app, ann, upload, look):

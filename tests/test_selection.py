@@ -10,7 +10,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus
 from apps.services.requests import MAX_AT_ONCE
-from apps.vision.zoo.registry import get_detector
+from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
 
 SSD = "ssd300_vgg16.coco_v1"
 ADDRESS = "/images/detect"
@@ -65,6 +65,14 @@ def test_the_gallery_has_a_box_for_each_tile_and_a_bar_that_works_without_script
 
 
 def test_only_models_that_are_ready_are_offered(ann, upload):
+    upload(ann)
+    page = ann.get("/").text
+    assert f'value="{BLOOD_CELLS.name}"' in page
+    assert f'value="{SSD}"' not in page
+
+
+@pytest.mark.usefixtures("one_model")
+def test_one_model_is_no_choice(ann, upload):
     upload(ann)
     page = ann.get("/").text
     assert 'id="selection"' in page

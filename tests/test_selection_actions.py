@@ -110,7 +110,7 @@ def test_an_export_can_be_read_again(kind, ann, upload, tmp_path):
     assert found.classes == ("dog",)
     assert len(found.pictures) == 3
     assert all(len(picture.boxes) == 1 for picture in found.pictures)
-    assert data in [picture.file.read() for picture in found.pictures]
+    assert data in [picture.file.path.read_bytes() for picture in found.pictures]
 
 
 def test_an_export_without_pictures_has_labels_alone(ann, upload):

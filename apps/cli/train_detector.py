@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from apps.vision.train.detection.measure import Score
     from apps.vision.train.detection.recipe import DetectorRecipe
 
-SHIPPED = {"blood_cells": "blood-cells", "everyday": "everyday"}  # recipe: folder below --data
+# recipe: folder below --data
+SHIPPED = {"blood_cells": "blood-cells", "everyday": "everyday", "everyday_cpu": "everyday"}
 # Their answers are outlines too, and what learns them needs outlines.
 NETWORKS = [name for name in BUILDERS if not name.startswith("maskrcnn")]
 

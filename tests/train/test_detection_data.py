@@ -1,6 +1,7 @@
 """Labelled pictures on their way into a detector: the check, the parts, augmentation."""
 
 import math
+import zipfile
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from apps.errors import InvalidInput
-from apps.vision.formats.dataset import LabelledBox
+from apps.vision.formats.dataset import LabelledBox, PictureFile
 from apps.vision.train.detection.augment import Augmenter, Maps, cut_boxes, draw_maps
 from apps.vision.train.detection.check import check_detection, repaired
 from apps.vision.train.detection.parts import divide
@@ -92,7 +93,7 @@ def test_missing_damaged_and_wrongly_sized_pictures_are_named(data):
 def test_twins_in_two_parts_and_rare_classes_are_warnings(data):
     data = divided(data, "train", "test")
     one, two, *rest = data.pictures
-    two.file.path.write_bytes(one.file.read())
+    two.file.path.write_bytes(one.file.path.read_bytes())
     many = replace(one, boxes=one.boxes + tuple(one.boxes[:1]) * 70)
     report = check_detection(
         replace(data, classes=(*data.classes, "never"), pictures=(many, two, *rest))
@@ -200,6 +201,13 @@ def test_a_mosaic_has_four_pictures_and_their_boxes(data):
     assert [len(target["boxes"]) for target in alone] == [2, 2]
 
 
+def test_growing_views_begin_small_and_end_large(data):
+    store = PictureStore.of(data, 96)
+    augmenter = Augmenter(store, recipe(sizes=(1.0, 2.0, 3.0), growing=True))
+    widths = [augmenter(torch.arange(1), part)[0].shape[3] for part in (0.0, 0.34, 0.7, 1.0)]
+    assert widths == [96, 192, 288, 288]
+
+
 def test_the_seed_decides_every_view(data):
     store = PictureStore.of(data, 96)
     augmenter = Augmenter(store, DetectorRecipe(width=96, height=64, mosaic=0.5))
@@ -254,6 +262,32 @@ def test_large_pictures_are_kept_smaller_and_their_boxes_too(data):
     assert torch.allclose(
         store.truths[0].boxes * 2, torch.tensor([b.corners for b in data.pictures[0].boxes])
     )
+
+
+def test_each_zip_is_opened_once(data, tmp_path, monkeypatch):
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for picture in data.pictures:
+            opened.write(picture.file.path, picture.name)
+    opens = []
+    usual = zipfile.ZipFile.__init__
+
+    def counted(self, *args, **kwargs):
+        opens.append(args)
+        usual(self, *args, **kwargs)
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", counted)
+    packed = replace(
+        data,
+        pictures=tuple(replace(p, file=PictureFile(archive, p.name)) for p in data.pictures),
+    )
+    assert torch.equal(PictureStore.of(packed, 96).pixels, PictureStore.of(data, 96).pixels)
+    assert len(opens) == 1
+    assert not check_detection(packed).findings
+    assert len(opens) == 2
+    missing = replace(packed.pictures[0], file=PictureFile(archive, "nowhere.png"))
+    with pytest.raises(InvalidInput, match=r"nowhere\.png"):
+        PictureStore.of(replace(packed, pictures=(missing,)), 96)
 
 
 def test_a_picture_that_cannot_be_read_is_named(data):

@@ -20,7 +20,7 @@ from apps.vision.train.detection.module import losses
 from apps.vision.train.detection.parts import divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import RECIPES, DetectorRecipe
-from apps.vision.zoo.architectures import LIGHT, SMALL
+from apps.vision.zoo.architectures import LIGHT, SMALL, TINY
 from tests.train.boxes import divided, rectangles, smears
 
 SMALLEST: dict[str, Any] = {
@@ -42,7 +42,7 @@ def data(tmp_path_factory):
     return divided(made, "train", "train", "train", "train", "val", "test")
 
 
-@pytest.mark.parametrize("builder", [SMALL, LIGHT])
+@pytest.mark.parametrize("builder", [SMALL, LIGHT, TINY])
 def test_the_loss_falls_in_a_few_steps(builder, tmp_path):
     store = PictureStore.of(smears(tmp_path, 2), 160)
     recipe = DetectorRecipe(builder=builder, width=160, height=128, zoom=(1.0, 1.0), mirror=0.0)

@@ -15,7 +15,7 @@ from apps.vision.engine import EngineOptions, TorchEngine, choose
 from apps.vision.prepare import boxes_of
 from apps.vision.types import SCORE_FLOOR
 from apps.vision.zoo import catalogue, registry
-from apps.vision.zoo.architectures import LIGHT
+from apps.vision.zoo.architectures import LIGHT, TINY
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
     BEST_ON_GPU,
@@ -55,11 +55,12 @@ def test_an_unknown_name_is_told_the_known_ones():
         get_detector("yolo.everything")
 
 
-def test_the_everyday_detector_is_there_as_soon_as_training_has_written_its_card():
-    card = registry.read_card("blood-cells") | {"architecture": LIGHT, "seen": [384, 288]}
+@pytest.mark.parametrize("architecture", [LIGHT, TINY])
+def test_the_everyday_detector_is_there_as_soon_as_training_has_written_its_card(architecture):
+    card = registry.read_card("blood-cells") | {"architecture": architecture, "seen": [384, 288]}
     assert registry.everyday({}) is None
     spec = registry.everyday(card)
-    assert spec.name == f"{LIGHT}.everyday"
+    assert spec.name == f"{architecture}.everyday"
     assert (spec.card.ap, spec.card.ap50) == (card["ap"], card["ap50"])
     transform = spec.build().transform
     assert (transform.min_size, transform.max_size) == ((288,), 384)

@@ -2,8 +2,11 @@
 
 import zipfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Self
 
 from apps.errors import N_, InvalidInput
 
@@ -26,22 +29,42 @@ class PictureFile:
     path: Path
     member: str | None = None
 
-    def read(self) -> bytes:
-        """Its bytes.
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+
+class Archives:
+    """Reads many files, from any thread; each zip is opened once, because the list of its members
+    takes longer to read than most pictures."""
+
+    def __init__(self) -> None:
+        self._opened: dict[Path, zipfile.ZipFile] = {}
+        self._lock = Lock()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def read(self, file: PictureFile) -> bytes:
+        """The bytes of ``file``.
 
         Raises:
             OSError: it cannot be read.
         """
-        if self.member is None:
-            return self.path.read_bytes()
+        if file.member is None:
+            return file.path.read_bytes()
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.member)
+            with self._lock:
+                archive = self._opened.get(file.path)
+                if archive is None:
+                    archive = self._stack.enter_context(zipfile.ZipFile(file.path))
+                    self._opened[file.path] = archive
+            return archive.read(file.member)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise OSError(f"{self.path}: {error}") from error
-
-    def __str__(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+            raise OSError(f"{file.path}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

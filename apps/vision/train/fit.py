@@ -4,6 +4,7 @@ Nothing is written outside the run's folder, and nothing is asked of a network.
 """
 
 import logging
+import math
 import sys
 import time
 import warnings
@@ -52,9 +53,9 @@ class Run:
     """What a training came to. The module that was trained holds the best weights."""
 
     out: Path
-    best: Path  # checkpoint with the best ``monitor``
+    best: Path  # checkpoint with the best ``monitor``; the last one before the first validation
     last: Path  # checkpoint to resume from
-    score: float  # the best ``monitor``
+    score: float  # the best ``monitor``; not a number before the first validation
     epochs: int  # done, those before a resume included
     steps: int
     minutes: float  # of this call
@@ -84,7 +85,7 @@ def fit(
         Conflict: the folder holds a run already and ``resume`` is off, or another recipe's.
         InvalidInput: ``recipe.monitor`` is no finite number, or nothing that is measured.
     """
-    _claim(out, recipe, resume)
+    claim(out, recipe, begun=(out / LAST).is_file(), resume=resume)
     seed_everything(recipe.seed, workers=True, verbose=False)
     started = time.monotonic()
     last = out / LAST
@@ -96,18 +97,21 @@ def fit(
             ckpt_path=last if resume and last.is_file() else None,
             weights_only=False,
         )
-    if checkpoint.best_model_score is None:
+    ended = _reason(trainer, recipe, pause)
+    score = checkpoint.best_model_score
+    if score is None and ended != "paused":
         raise InvalidInput(N_("The training ended before its first validation. Give it more time."))
-    load_best(module, Path(checkpoint.best_model_path))
+    best = last if score is None else Path(checkpoint.best_model_path)
+    load_best(module, best)
     return Run(
         out=out,
-        best=Path(checkpoint.best_model_path),
+        best=best,
         last=last,
-        score=float(checkpoint.best_model_score),
+        score=math.nan if score is None else float(score),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         minutes=(time.monotonic() - started) / 60,
-        ended=_reason(trainer, recipe, pause),
+        ended=ended,
     )
 
 
@@ -118,9 +122,16 @@ def load_best(module: RecipeModule, checkpoint: Path) -> None:
     module.eval()
 
 
-def _claim(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Write recipe.json, unless another training's checkpoint is there."""
-    if (out / LAST).is_file():
+def claim(out: Path, recipe: Recipe, *, begun: bool, resume: bool) -> None:
+    """Write recipe.json into the folder of a run.
+
+    Args:
+        begun: a training is there; it has to be resumed, with the same recipe.
+
+    Raises:
+        Conflict: it is not.
+    """
+    if begun:
         if not resume:
             raise Conflict(
                 N_("%(out)s holds a training already. Resume it, or choose another folder."),

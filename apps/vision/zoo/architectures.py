@@ -9,7 +9,8 @@ from apps.vision.zoo import catalogue
 
 SMALL = "fasterrcnn_mobilenet_v3_large_fpn128"
 LIGHT = "fasterrcnn_resnet18_fpn128"
-OWN = frozenset({SMALL, LIGHT})  # written here, not in torchvision
+TINY = "fasterrcnn_resnet18_192_fpn128"
+OWN = frozenset({SMALL, LIGHT, TINY})  # written here, not in torchvision
 SSDLITE = "ssdlite320_mobilenet_v3_large"
 
 # A card names an architecture and never an address, so that a file can make nothing else run.
@@ -17,6 +18,7 @@ BUILDERS = {
     **{name: f"torchvision.models.detection:{name}" for name in catalogue.ARCHITECTURES},
     SMALL: f"apps.vision.zoo.mobilenet_fpn:{SMALL}",
     LIGHT: f"apps.vision.zoo.resnet18_fpn:{LIGHT}",
+    TINY: f"apps.vision.zoo.resnet18_fpn:{TINY}",
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.errors import N_, NotFound
 from apps.vision.zoo import catalogue
-from apps.vision.zoo.architectures import BUILDERS, LIGHT, SMALL, Origin
+from apps.vision.zoo.architectures import BUILDERS, SMALL, Origin
 from apps.vision.zoo.store import WeightsFile
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "weights"
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """COCO average precision of one class (mean over IoU 0.50 to 0.95), 0..1."""
+    """Average precision of one class, 0..1."""
 
     label: str
-    ap: float
+    ap: float  # COCO's: mean over IoU 0.50 to 0.95
+    ap50: float  # at IoU 0.50
     note: str  # English message id
 
 
@@ -143,7 +144,7 @@ def _trained(
             ap=card["ap"],
             ap50=card["ap50"],
             per_class=tuple(
-                ClassScore(label, score["ap"], notes.get(label, ""))
+                ClassScore(label, score["ap"], score["ap50"], notes.get(label, ""))
                 for label, score in card["per_class"].items()
             ),
             parameters=card["parameters"],
@@ -179,7 +180,7 @@ def everyday(card: dict[str, Any]) -> DetectorSpec | None:
     if not card:
         return None
     return _trained(
-        f"{LIGHT}.everyday",
+        f"{card['architecture']}.everyday",
         card,
         {},
         title=N_("Everyday things"),
@@ -187,7 +188,8 @@ def everyday(card: dict[str, Any]) -> DetectorSpec | None:
         use=N_("Ordinary photographs, of any size."),
         limits=(
             N_("It knows the 20 classes of Pascal VOC and nothing else."),
-            N_("It sees 320 pixels: very small things and large crowds are missed."),
+            N_("It sees a copy of at most 320 pixels: small things and crowds are missed."),
+            N_("It is often unsure, and torchvision's detectors are far better."),
         ),
         data=N_("11,432 photographs of Pascal VOC and COCO with 39,544 boxes."),
         split=N_(

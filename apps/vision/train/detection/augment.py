@@ -62,8 +62,8 @@ def draw_maps(
     count = len(sizes)
     view = torch.tensor([width, height], dtype=torch.float32)
     fit = (view / sizes).amin(1)
-    zooms = torch.exp(_between(count, math.log(zoom[0]), math.log(zoom[1])))
-    stretch = torch.exp(_between(count, -recipe.stretch, recipe.stretch) / 2)
+    zooms = torch.exp(drawn(count, math.log(zoom[0]), math.log(zoom[1])))
+    stretch = torch.exp(drawn(count, -recipe.stretch, recipe.stretch) / 2)
     factors = torch.stack([fit * zooms * stretch, fit * zooms / stretch], 1)
     slack = view - sizes * factors  # negative: cut off; positive: grey
     shifts = slack * torch.rand(count, 2)
@@ -91,7 +91,7 @@ class Augmenter:
             (n, 3, h, w) float32, 0..1, and n targets on the same device.
         """
         recipe = self.recipe
-        factor = recipe.sizes[int(torch.randint(len(recipe.sizes), ()))]
+        factor = self._size(progress)
         height, width = (_rounded(side * factor) for side in (recipe.height, recipe.width))
         places = places.cpu()
         mosaics = int(len(places) * recipe.mosaic) if progress < 1 - recipe.calm else 0
@@ -100,10 +100,16 @@ class Augmenter:
             parts.append(self._views(places[mosaics:], height, width, self._zoom()))
         views = torch.cat([pixels for pixels, _ in parts])
         targets = [target for _, some in parts for target in some]
-        return self._colours(views), [
+        return colours(views, recipe), [
             {name: value.to(views.device, non_blocking=True) for name, value in target.items()}
             for target in targets
         ]
+
+    def _size(self, progress: float) -> float:
+        sizes = self.recipe.sizes
+        if self.recipe.growing:
+            return sizes[min(int(progress * len(sizes)), len(sizes) - 1)]
+        return sizes[int(torch.randint(len(sizes), ()))]
 
     def _zoom(self) -> tuple[float, float]:
         return self.recipe.zoom[0], self.recipe.zoom[1]
@@ -141,19 +147,21 @@ class Augmenter:
             joined.append({"boxes": torch.cat(moved), "labels": labels})
         return tiles.reshape(count, 3, height, width), joined
 
-    def _colours(self, views: Tensor) -> Tensor:
-        recipe, count = self.recipe, len(views)
 
-        def factors(low: float, high: float) -> Tensor:
-            return _between(count, low, high).to(views.device)[:, None, None, None]
+def colours(views: Tensor, recipe: DetectorRecipe) -> Tensor:
+    """(n, 3, h, w), 0..1, each in other colours: saturation, contrast and brightness are drawn."""
+    count = len(views)
 
-        grey = views.mean(1, keepdim=True)
-        strength = factors(1 - recipe.saturation, 1 + recipe.saturation)
-        strength = torch.where(factors(0, 1) < recipe.grey, 0.0, strength)
-        views = grey + (views - grey) * strength
-        middle = FILL / 255
-        views = (views - middle) * factors(1 - recipe.contrast, 1 + recipe.contrast) + middle
-        return (views + factors(-recipe.brightness, recipe.brightness)).clamp(0, 1)
+    def factors(low: float, high: float) -> Tensor:
+        return drawn(count, low, high).to(views.device)[:, None, None, None]
+
+    grey = views.mean(1, keepdim=True)
+    strength = factors(1 - recipe.saturation, 1 + recipe.saturation)
+    strength = torch.where(factors(0, 1) < recipe.grey, 0.0, strength)
+    views = grey + (views - grey) * strength
+    middle = FILL / 255
+    views = (views - middle) * factors(1 - recipe.contrast, 1 + recipe.contrast) + middle
+    return (views + factors(-recipe.brightness, recipe.brightness)).clamp(0, 1)
 
 
 def cut_boxes(boxes: Tensor, height: int, width: int, visible: float) -> tuple[Tensor, Tensor]:
@@ -165,7 +173,8 @@ def cut_boxes(boxes: Tensor, height: int, width: int, visible: float) -> tuple[T
     return kept, cut
 
 
-def _between(count: int, low: float, high: float) -> Tensor:
+def drawn(count: int, low: float, high: float) -> Tensor:
+    """(count,) numbers, drawn from [low, high)."""
     return torch.rand(count) * (high - low) + low
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from apps.errors import AppError
 from apps.vision.decode import upright_size
-from apps.vision.formats.dataset import DetectionData, LabelledBox, LabelledPicture
+from apps.vision.formats.dataset import Archives, DetectionData, LabelledBox, LabelledPicture
 from apps.vision.train.check import IMBALANCE, Finding, Report
 
 OVER = 1.0  # pixels that rounding may put a corner outside
@@ -119,12 +119,17 @@ def _of_labels(data: DetectionData) -> Iterator[Where]:
 
 
 def _of_files(data: DetectionData) -> Iterator[Where]:
+    with Archives() as archives:
+        yield from _of_contents(data, archives)
+
+
+def _of_contents(data: DetectionData, archives: Archives) -> Iterator[Where]:
     seen: dict[bytes, LabelledPicture] = {}
     for picture in data.pictures:
         if picture.file is None:
             continue
         try:
-            content = picture.file.read()
+            content = archives.read(picture.file)
             size = upright_size(content)
         except (OSError, AppError) as error:
             yield UNREADABLE, f"{picture.name} ({error})"

@@ -12,13 +12,14 @@ from torch import nn
 from apps.errors import N_, InvalidInput
 from apps.vision.formats.dataset import DetectionData
 from apps.vision.train import runs
+from apps.vision.train.detection.crops import FOLDER, learn_crops
 from apps.vision.train.detection.data import DetectionDataModule
 from apps.vision.train.detection.measure import Score, measure
 from apps.vision.train.detection.module import DetectorModule
 from apps.vision.train.detection.parts import Parts, divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
-from apps.vision.train.fit import Run, fit, how_it_went, load_best
+from apps.vision.train.fit import LAST, Run, claim, fit, how_it_went, load_best
 from apps.vision.zoo.architectures import Origin
 from apps.vision.zoo.networks import build, see
 
@@ -43,7 +44,8 @@ def train_detector(
 
     Args:
         said: what the card says besides, of the data or its licence.
-        start: weights to begin with, of the same network; see :func:`begin_with`.
+        start: weights to begin with, of the same network, instead of ``recipe.crops``; see
+            :func:`begin_with`.
         resume: as :func:`apps.vision.train.fit.fit`, and so ``pause_after``.
 
     Returns:
@@ -59,6 +61,13 @@ def train_detector(
     network = build_network(recipe, len(data.classes), pretrained=start is not None)
     if start is not None:
         begin_with(network, start)
+    taught = start is not None or (out / LAST).is_file()
+    if recipe.crops and not taught:
+        claim(out, recipe, begun=(out / FOLDER / LAST).is_file(), resume=resume)
+        first = learn_crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
+        if first.ended == "paused":
+            return first, None
+        pause_after = None if pause_after is None else max(pause_after - first.minutes, 0)
     module = DetectorModule(network, recipe, data.classes)
     feed = DetectionDataModule(parts.train, parts.val, recipe)
     run = fit(module, feed, recipe, out, resume=resume, pause_after=pause_after)

@@ -10,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from apps.vision.train.detection.augment import Target
 from apps.vision.train.detection.measure import Accuracy, Found
 from apps.vision.train.detection.pictures import Truth
+from apps.vision.train.detection.pool import MatrixRoIAlign
 from apps.vision.train.detection.recipe import DetectorRecipe
 from apps.vision.train.module import RecipeModule
 
@@ -32,12 +33,13 @@ class DetectorModule(RecipeModule):
         self.classes = classes
         self._accuracy = Accuracy(classes, recipe.rule)
         if isinstance(network, GeneralizedRCNN):
-            network.roi_heads.fg_bg_sampler.positive_fraction = recipe.positives
+            _set_up_heads(network.roi_heads, recipe)
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """The sum of the losses of one batch of views."""
         pictures, targets = batch
-        parts = losses(self.network, pictures, targets, half=self.detection.half_backbone)
+        half = self.detection.half(pictures.device.type)
+        parts = losses(self.network, pictures, targets, half=half)
         loss = torch.stack(list(parts.values())).sum()
         size = len(pictures)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
@@ -61,6 +63,14 @@ class DetectorModule(RecipeModule):
         self.log("val_ap50", score.ap50)
 
 
+def _set_up_heads(heads: Any, recipe: DetectorRecipe) -> None:
+    """How many boxes the head of a Faster R-CNN learns from, and how they are pooled."""
+    heads.fg_bg_sampler.positive_fraction = recipe.positives
+    if recipe.regions is not None:
+        heads.fg_bg_sampler.batch_size_per_image = recipe.regions
+    heads.box_roi_pool = MatrixRoIAlign(heads.box_roi_pool)
+
+
 def found_of(output: dict[str, Tensor]) -> Found:
     """What torchvision's detectors answer, on the CPU."""
     return Found(*(output[name].detach().cpu() for name in ("boxes", "labels", "scores")))
@@ -76,7 +86,7 @@ def losses(
 
     Args:
         pictures: (n, 3, h, w), 0..1; sides are multiples of the network's coarsest stride.
-        half: bfloat16 for the backbone, on a GPU.
+        half: bfloat16 for the backbone.
     """
     if not isinstance(network, GeneralizedRCNN):
         parts: dict[str, Tensor] = network(list(pictures), targets)
@@ -86,8 +96,7 @@ def losses(
         torch.tensor(values, device=pictures.device)[:, None, None]
         for values in (transform.image_mean, transform.image_std)
     )
-    kind = pictures.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=half and kind == "cuda"):
+    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=half):
         inputs = ((pictures - mean) / deviation).contiguous(memory_format=torch.channels_last)
         features = network.backbone(inputs)
     features = {name: level.float() for name, level in features.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from apps.errors import N_, InvalidInput
 from apps.vision.decode import decode
-from apps.vision.formats.dataset import DetectionData, LabelledPicture
+from apps.vision.formats.dataset import Archives, DetectionData, LabelledPicture
 
 FILL = 124  # grey around pictures, about the mean of photographs
 READERS = 4  # threads that decode
@@ -65,8 +66,9 @@ class PictureStore:
         if not data.pictures:
             raise InvalidInput(N_("There is no picture to train on or to measure with."))
         numbers = {label: number for number, label in enumerate(data.classes, 1)}
-        with ThreadPoolExecutor(READERS) as pool:
-            arrays = list(pool.map(lambda picture: _decode(picture, side), data.pictures))
+        with Archives() as archives, ThreadPoolExecutor(READERS) as pool:
+            read = partial(_decode, archives=archives, side=side)
+            arrays = list(pool.map(read, data.pictures))
         height = max(array.shape[0] for array, _ in arrays)
         width = max(array.shape[1] for array, _ in arrays)
         pixels = torch.full((len(arrays), 3, height, width), FILL, dtype=torch.uint8, device=device)
@@ -87,12 +89,14 @@ class PictureStore:
         return self.pixels[place, :, :height, :width].float() / 255
 
 
-def _decode(picture: LabelledPicture, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _decode(
+    picture: LabelledPicture, archives: Archives, side: int
+) -> tuple[np.ndarray, tuple[int, int]]:
     """(h, w, 3) uint8, and the (width, height) of the file."""
     try:
         if picture.file is None:
             raise FileNotFoundError("no such file")
-        image = decode(picture.file.read()).picture
+        image = decode(archives.read(picture.file)).picture
     except (OSError, InvalidInput) as error:
         raise InvalidInput(
             N_("The picture %(name)s cannot be read: %(reason)s"), name=picture.name, reason=error

@@ -1,9 +1,10 @@
 """Recipes of detectors."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from apps.vision.train.recipes import Mode, Optimizer, Recipe, Schedule, wrong
-from apps.vision.zoo.architectures import LIGHT, SMALL
+from apps.vision.train.recipes import Mode, Optimizer, Recipe, Schedule, between, whole, wrong
+from apps.vision.zoo.architectures import LIGHT, SMALL, TINY
 
 COCO, VOC = "coco", "voc"
 
@@ -25,6 +26,7 @@ class DetectorRecipe(Recipe):
     height: int = 256
     keep: int = 640  # longest side of the pictures that are kept in memory
     sizes: tuple[float, ...] = (1.0,)  # a batch is as large as one of these times width, height
+    growing: bool = False  # sizes one after the other, not drawn (Tan and Le 2021)
     zoom: tuple[float, ...] = (0.8, 1.4)  # smallest and largest
     stretch: float = 0.1  # largest change of the aspect ratio: the log of a factor
     mirror: float = 0.5  # part of the pictures that left and right are swapped in
@@ -37,7 +39,13 @@ class DetectorRecipe(Recipe):
     calm: float = 0.15  # last part of the training, which has no mosaics
     visible: float = 0.35  # a box of which less is left by cutting is dropped
     positives: float = 0.25  # of the boxes that the head learns from, at most
+    regions: int | None = None  # of a picture, that the head learns from; the network's own
     half_backbone: bool = True  # bfloat16 for the backbone where there is a GPU
+    half_on_cpu: bool = False  # on a CPU as well: faster where it has instructions for it
+    crops: int = 0  # epochs before all others, of the backbone alone, on cut-out objects
+    crops_side: int = 64  # pixels of one
+    crops_batch: int = 64
+    crops_lr: float = 1.5e-3
     rule: str = COCO  # how accuracy is counted: coco, or voc (difficult boxes count neither way)
 
     monitor: str = "val_ap"
@@ -49,9 +57,13 @@ class DetectorRecipe(Recipe):
     # RoIAlign's gradient on a GPU adds in any order; torchvision's other way is many times slower.
     deterministic: bool = False
 
+    def half(self, device: str) -> bool:
+        """Whether the backbone computes in bfloat16 on a device of this type."""
+        return {"cuda": self.half_backbone, "cpu": self.half_on_cpu}.get(device, False)
+
     def _check(self) -> None:
         super()._check()
-        for name in ("width", "height", "keep"):
+        for name in ("width", "height", "keep", "crops_side"):
             if getattr(self, name) < 32:
                 raise wrong(name, getattr(self, name), "a whole number from 32")
         for name in ("mirror", "upside_down", "grey", "mosaic", "calm", "visible", "positives"):
@@ -64,9 +76,9 @@ class DetectorRecipe(Recipe):
             raise wrong("zoom", self.zoom, "two numbers above 0, the smaller first")
         if self.seen and (len(self.seen) != 2 or min(self.seen) < 32):
             raise wrong("seen", self.seen, "a width and a height from 32")
-        for name in ("test", "val"):
-            if (getattr(self, name) or 0) < 0:
-                raise wrong(name, getattr(self, name), "a whole number from 0")
+        whole(self, "test", "val", "crops", least=0)
+        whole(self, "regions", "crops_batch")
+        between(self, 0, math.inf, "crops_lr")
         if not self.sizes or min(self.sizes) <= 0:
             raise wrong("sizes", self.sizes, "numbers above 0")
         if self.rule not in (COCO, VOC):
@@ -116,4 +128,29 @@ EVERYDAY = DetectorRecipe(
     validate_every=5,
 )
 
-RECIPES = {"blood_cells": BLOOD_CELLS, "everyday": EVERYDAY}
+# What two cores of a CPU can do in two hours: small pictures, the cheapest ones first, and a
+# backbone that has met the objects before it has to find them.
+EVERYDAY_CPU = replace(
+    EVERYDAY,
+    builder=TINY,
+    minutes=80,
+    batch=16,
+    lr=7e-4,
+    warmup=200,
+    ema=0.998,
+    keep=256,
+    width=160,
+    height=160,
+    sizes=(0.8, 1.0, 1.2),
+    growing=True,
+    zoom=(0.8, 1.6),
+    stretch=0.2,
+    mosaic=0.0,
+    regions=48,
+    positives=0.33,
+    half_on_cpu=True,
+    crops=8,
+    validate_every=3,
+)
+
+RECIPES = {"blood_cells": BLOOD_CELLS, "everyday": EVERYDAY, "everyday_cpu": EVERYDAY_CPU}
