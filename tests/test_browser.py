@@ -17,6 +17,7 @@ from apps.models import Image, ImageStatus, Role, User, utcnow
 from apps.services.results import store_result
 from apps.vision.masks import encode
 from apps.vision.types import Box, Detections
+from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.conftest import PASSWORD
 from tests.served import site_of
 from tests.smear import smear
@@ -48,6 +49,7 @@ def site(tmp_path_factory):
         RATELIMIT_ENABLED=False,
         LOG_LEVEL="ERROR",
         MODEL_DOWNLOADS=False,
+        DETECTOR=BLOOD_CELLS.name,  # the pictures are drawn smears
     )
     with site_of(app) as site:
         yield site

@@ -30,6 +30,7 @@ from apps.models import (
     ImportStatus,
     User,
 )
+from apps.vision.zoo.registry import BLOOD_CELLS
 from tests.api.test_webhooks import receiver  # noqa: F401 (a fixture)
 from tests.smear import smear
 
@@ -65,6 +66,7 @@ def start_worker(postgres, broker, tmp_path) -> Iterator[Callable[..., subproces
         "SIGHTBOX_SWEEP_SECONDS": "2",
         "SIGHTBOX_WORKER_LOST_SECONDS": "6",
         "SIGHTBOX_MODEL_DOWNLOADS": "false",
+        "SIGHTBOX_DETECTOR": BLOOD_CELLS.name,
         "OMP_NUM_THREADS": "1",
     }
 
