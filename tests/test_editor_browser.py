@@ -79,7 +79,7 @@ def test_a_box_is_drawn_named_and_undone(open_picture, site):  # noqa: F811
     field = page.get_by_role("combobox", name="Label")
     expect(field).to_be_focused()
     page.keyboard.type("per")
-    expect(page.get_by_role("option")).to_have_text(["person"])
+    expect(page.get_by_role("listbox").get_by_role("option")).to_have_text(["person"])
     page.keyboard.press("Enter")
     expect(page.locator(".stage")).to_be_focused()
     expect(rows(page).first).to_contain_text("person")

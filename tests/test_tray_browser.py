@@ -508,7 +508,7 @@ def test_logging_out_leaves_no_files_in_the_browser(new_page, site, make_files):
     page.on("dialog", lambda dialog: dialog.accept())
     page.locator("details[data-menu]").last.locator("summary").click()
     page.get_by_role("button", name="Log out").click()
-    page.wait_for_url("/")
+    page.get_by_role("link", name="Sign up").first.wait_for()  # the visitor's page, at the same URL
     kept = page.evaluate(
         """async () => {
       const [found] = (await indexedDB.databases()).filter(d => d.name.startsWith("sightbox"));
