@@ -17,6 +17,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from apps.vision.recorded import record
+from apps.vision.roi_align import SameRoIAlign
 
 SPARSE = 8  # input pixels for each output pixel from which on most of them do not count
 POOLERS = 4  # threads of one RoIAlign; more gain little, and each brings threads of its own
@@ -129,20 +130,14 @@ class ReducedPrecision(nn.Module):
         return {name: level.float() for name, level in features.items()}
 
 
-class ParallelRoIAlign(MultiScaleRoIAlign):
+class ParallelRoIAlign(SameRoIAlign):
     """RoIAlign (He et al. 2017) with the boxes shared out among threads.
 
     torchvision's CPU kernel runs on one core, which made it a fifth of a small detector's time.
     """
 
     def __init__(self, pool: MultiScaleRoIAlign, threads: int) -> None:
-        super().__init__(
-            pool.featmap_names,
-            pool.output_size,
-            pool.sampling_ratio,
-            canonical_scale=pool.canonical_scale,
-            canonical_level=pool.canonical_level,
-        )
+        super().__init__(pool)
         self.threads = threads
         # Its threads begin with the first work: they would not survive a fork.
         self._helpers = ThreadPoolExecutor(threads - 1, "roi-align")

@@ -119,28 +119,24 @@ def _of_labels(data: DetectionData) -> Iterator[Where]:
 
 
 def _of_files(data: DetectionData) -> Iterator[Where]:
-    with Archives() as archives:
-        yield from _of_contents(data, archives)
-
-
-def _of_contents(data: DetectionData, archives: Archives) -> Iterator[Where]:
     seen: dict[bytes, LabelledPicture] = {}
-    for picture in data.pictures:
-        if picture.file is None:
-            continue
-        try:
-            content = archives.read(picture.file)
-            size = upright_size(content)
-        except (OSError, AppError) as error:
-            yield UNREADABLE, f"{picture.name} ({error})"
-            continue
-        said = picture.width, picture.height
-        if picture.width and size != said:
-            yield SIZE, f"{picture.name}: {size[0]} × {size[1]}, not {said[0]} × {said[1]}"
-        twin = seen.setdefault(hashlib.sha256(content).digest(), picture)
-        if twin is not picture:
-            same = twin.split == picture.split
-            yield SAME_PICTURE if same else LEAK, f"{picture.name} = {twin.name}"
+    with Archives() as archives:
+        for picture in data.pictures:
+            if picture.file is None:
+                continue
+            try:
+                content = archives.read(picture.file)
+                size = upright_size(content)
+            except (OSError, AppError) as error:
+                yield UNREADABLE, f"{picture.name} ({error})"
+                continue
+            said = picture.width, picture.height
+            if picture.width and size != said:
+                yield SIZE, f"{picture.name}: {size[0]} × {size[1]}, not {said[0]} × {said[1]}"
+            twin = seen.setdefault(hashlib.sha256(content).digest(), picture)
+            if twin is not picture:
+                same = twin.split == picture.split
+                yield SAME_PICTURE if same else LEAK, f"{picture.name} = {twin.name}"
 
 
 def _is_finite(box: LabelledBox) -> bool:

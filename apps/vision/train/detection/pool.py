@@ -8,30 +8,19 @@ cores; their work grows with the map, so large maps are left to torchvision.
 
 import torch
 from torch import Tensor
-from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
+
+from apps.vision.roi_align import SameRoIAlign
 
 LARGEST = 2048  # pixels of a map
 
 
-class MatrixRoIAlign(MultiScaleRoIAlign):
+class MatrixRoIAlign(SameRoIAlign):
     """RoIAlign (He et al. 2017) with the values and gradients of torchvision's, to rounding.
 
     It is torchvision's own out of training, anywhere but on a CPU, for maps of more than
     ``LARGEST`` pixels, and with a ``sampling_ratio`` that depends on the box.
-
-    Args:
-        pool: whose settings are taken over.
     """
-
-    def __init__(self, pool: MultiScaleRoIAlign) -> None:
-        super().__init__(
-            pool.featmap_names,
-            pool.output_size,
-            pool.sampling_ratio,
-            canonical_scale=pool.canonical_scale,
-            canonical_level=pool.canonical_level,
-        )
 
     def forward(
         self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
