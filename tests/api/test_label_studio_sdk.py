@@ -4,6 +4,7 @@ import pytest
 
 from apps.container import services
 from apps.vision.types import Box
+from apps.vision.zoo.registry import EMBEDDED_DEFAULT
 from tests.api.studio import CONFIG, Studio, tasks
 from tests.clients import run_client
 from tests.conftest import picture_bytes
@@ -40,7 +41,7 @@ def test_the_sdk_has_nothing_against_predictions_of_many_tasks(predict):
         assert one["problems"] == []
         assert one["task"] is True
         assert one["read"] == result
-        assert one["read"]["model_version"] == "fasterrcnn_mobilenet_v3_large_fpn128.blood_cells"
+        assert one["read"]["model_version"] == EMBEDDED_DEFAULT.name
         assert [region["value"]["rectanglelabels"] for region in one["read"]["result"]] == [
             ["Hound"], ["CAT"]
         ]  # fmt: skip

@@ -20,8 +20,8 @@ from apps.vision.train.detection.parts import Parts, divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
 from apps.vision.train.fit import LAST, Run, claim, fit, how_it_went, load_best
-from apps.vision.zoo.architectures import Origin
-from apps.vision.zoo.networks import build, see
+from apps.vision.zoo.architectures import OWN, Origin
+from apps.vision.zoo.networks import build, origin_of, see
 
 HEADS = ("box_predictor", "cls_logits", "classification_head", "mask_predictor")
 NO_BOXES = "mask"  # in the names of networks that learn from outlines
@@ -58,7 +58,8 @@ def train_detector(
     """
     parts = divide(data, recipe)
     torch.manual_seed(recipe.seed)  # of the random weights
-    network = build_network(recipe, len(data.classes), pretrained=start is not None)
+    origin = begun_from(recipe.builder, start)
+    network = build_network(recipe, len(data.classes), origin)
     if start is not None:
         begin_with(network, start)
     taught = start is not None or (out / LAST).is_file()
@@ -77,8 +78,7 @@ def train_detector(
     weights = runs.save_weights(
         module.network, out / f"{recipe.name or recipe.builder}.safetensors"
     )
-    score = measure_file(weights.path, recipe, parts.test, pretrained=start is not None)
-    origin = Origin.COCO if start is not None else Origin.SCRATCH
+    score = measure_file(weights.path, recipe, parts.test)
     facts = _facts(recipe, origin, parts, score) | dict(said or {})
     facts["trained"] = how_it_went(run, recipe.monitor, chosen)
     return run, runs.write_card(out / runs.CARD, weights, facts)
@@ -103,11 +103,20 @@ def _facts(recipe: DetectorRecipe, origin: Origin, parts: Parts, score: Score) -
     }
 
 
-def build_network(recipe: DetectorRecipe, classes: int, *, pretrained: bool = False) -> nn.Module:
+def begun_from(builder: str, start: Mapping[str, torch.Tensor] | None) -> Origin:
+    """The origin of a network that ``start`` is for: its state dict, or None for random weights."""
+    if start is None or builder in OWN:
+        return Origin.SCRATCH
+    return origin_of(builder, Origin.COCO, {name: tuple(it.shape) for name, it in start.items()})
+
+
+def build_network(
+    recipe: DetectorRecipe, classes: int, origin: Origin = Origin.SCRATCH
+) -> nn.Module:
     """The recipe's network for ``classes`` without the background, with random weights.
 
     Args:
-        pretrained: batch norms as where torchvision's training began with COCO's weights.
+        origin: of the weights to come; batch norms and epsilons follow it.
 
     Raises:
         InvalidInput: the network cannot learn from boxes alone.
@@ -117,7 +126,6 @@ def build_network(recipe: DetectorRecipe, classes: int, *, pretrained: bool = Fa
             N_("%(network)s learns from outlines, and there are only boxes."),
             network=recipe.builder,
         )
-    origin = Origin.COCO if pretrained else Origin.SCRATCH
     return see(build(recipe.builder, classes + 1, origin), recipe.seen)
 
 
@@ -138,12 +146,11 @@ def begin_with(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     network.load_state_dict(usable, strict=False)
 
 
-def measure_file(
-    path: Path, recipe: DetectorRecipe, test: DetectionData, *, pretrained: bool = False
-) -> Score:
+def measure_file(path: Path, recipe: DetectorRecipe, test: DetectionData) -> Score:
     """The accuracy of weights as they are shipped: after rounding to half precision."""
-    network = build_network(recipe, len(test.classes), pretrained=pretrained)
-    network.load_state_dict(runs.load_weights(path))
+    state = runs.load_weights(path)
+    network = build_network(recipe, len(test.classes), begun_from(recipe.builder, state))
+    network.load_state_dict(state)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return measure(network, PictureStore.of(test, recipe.keep, device), recipe.rule)
 
