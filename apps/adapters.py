@@ -154,14 +154,19 @@ def clip_queue_of(app: Flask, queue: Queue, clips: VideoDetections) -> Queue:
 def import_queue_of(app: Flask, queue: Queue, jobs: ImportJobs) -> Queue:
     """Imports have a thread of their own: they read and write files, and need no engine."""
     return _thread_beside(
-        app, queue, IMPORT, lambda number, _stop: jobs.run(number), jobs.next_queued, jobs.recover
+        app,
+        queue,
+        IMPORT,
+        lambda number, _stop: jobs.run(number),
+        jobs.work.next_queued,
+        jobs.recover,
     )
 
 
 def export_queue_of(app: Flask, queue: Queue, exports: ExportJobs) -> Queue:
     """Exports have a thread of their own, as imports."""
     return _thread_beside(
-        app, queue, EXPORT, exports.run, exports.next_queued,
+        app, queue, EXPORT, exports.run, exports.work.next_queued,
         lambda: (exports.recover(), exports.purge_due()),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from apps.errors import ConfigError
 from apps.extensions import db, reading, writing
 from apps.jobs import Queue
 from apps.metrics import Metrics
+from apps.models import Export, Import, Video
 from apps.services.accounts import AccountService
 from apps.services.annotations import AnnotationService
 from apps.services.blob_copy import BlobCopy
@@ -55,6 +56,7 @@ from apps.services.uploads import Limits, UploadService
 from apps.services.video_detections import VideoDetections
 from apps.services.videos import VideoService
 from apps.services.webhooks import Outbox, WebhookService
+from apps.services.work_rows import WorkRows
 from apps.services.workers import WorkerService
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
@@ -209,7 +211,8 @@ def _exports(
     reader = PictureReader(session, reading)
     maker = ExportMaker(reader, storage, NativeMaker(session, storage, reader))
     days = adapters.days_of(app, "EXPORT_DAYS")
-    jobs = ExportJobs(session, storage, work.workers, maker, gallery, days)
+    waiting = WorkRows(session, work.workers, Export)
+    jobs = ExportJobs(session, storage, waiting, maker, gallery, days)
     queue = adapters.export_queue_of(app, work.queue, jobs)
     exports = ExportService(session, storage, maker, gallery, queue)
     return {"exports": exports, "export_queue": queue, "export_jobs": jobs}
@@ -226,7 +229,8 @@ def _imports(
 ) -> dict[str, Any]:
     """The container's services of imports, by their names."""
     limits, rows = adapters.import_limits_of(app), RowWriter(session, tags)
-    jobs = ImportJobs(session, storage, work.workers, keeper, rows, work.queue, limits)
+    waiting = WorkRows(session, work.workers, Import)
+    jobs = ImportJobs(session, storage, waiting, keeper, rows, work.queue, limits)
     queue = adapters.import_queue_of(app, work.queue, jobs)
     imports = ImportService(session, storage, queue, trash, keeper, limits)
     return {"imports": imports, "import_queue": queue, "import_jobs": jobs}
@@ -263,8 +267,9 @@ def _work(
     )
     queue = adapters.queue_of(app, detections, trash)
     limits = adapters.clip_limits_of(app)
+    waiting = WorkRows(session, workers, Video)
     clips = VideoDetections(
-        session, storage, engine, models, workers, outbox, limits.pixels, limits.seconds
+        session, storage, engine, models, waiting, outbox, limits.pixels, limits.seconds
     )
     clip_queue = adapters.clip_queue_of(app, queue, clips)
     return _Work(

@@ -132,11 +132,11 @@ def sweep() -> None:
             services().trash.purge_due()
             messages.refill(detections.waiting(), detections.queued)
             if isinstance(clip_queue, CeleryQueue):
-                clip_queue.refill(clips.waiting(), clips.queued)
+                clip_queue.refill(clips.work.waiting(), clips.work.queued)
             if isinstance(import_queue, CeleryQueue):
-                import_queue.refill(imports.waiting(), imports.queued)
+                import_queue.refill(imports.work.waiting(), imports.work.queued)
             if isinstance(export_queue, CeleryQueue):
-                export_queue.refill(exports.waiting(), exports.queued)
+                export_queue.refill(exports.work.waiting(), exports.work.queued)
     except OperationalError as error:
         logger.warning("database away; the next sweep tries again: %s", error.orig)
 

@@ -387,7 +387,7 @@ def test_an_export_outlives_a_killed_worker(app, ann, waiting):
         services().storage.put(row.key_of(1), b"half")
         jobs = services().export_jobs
         assert jobs.recover() == 1
-        assert jobs.next_queued() == waiting
+        assert jobs.work.next_queued() == waiting
         jobs.run(waiting)
     assert status_of(app, waiting) is ExportStatus.READY
     assert len([name for name in stored_files(app) if name.startswith("export/")]) == 1

@@ -6,7 +6,7 @@ from apps.models.counts import PictureCount, TagCount
 from apps.models.export import Export, ExportStatus
 from apps.models.filter import SavedFilter
 from apps.models.image import NOT_DONE, SETTLED, UNSAID, Detection, Image, ImageStatus, Result
-from apps.models.import_ import OPEN, TURNS, Import, ImportedPicture, ImportStatus
+from apps.models.import_ import OPEN, Import, ImportedPicture, ImportStatus
 from apps.models.labelstudio import LabelStudio
 from apps.models.setting import DETECTOR, Setting
 from apps.models.tag import MAX_TAG_LENGTH, VISIBLE, ImageTag, Tag, TagSource
@@ -37,7 +37,6 @@ __all__ = [
     "SETTLED",
     "STANDS",
     "TEST_START",
-    "TURNS",
     "UNSAID",
     "URL_LENGTH",
     "VISIBLE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -28,6 +28,8 @@ class ExportStatus(enum.StrEnum):
 
 class Export(Model):
     """One ZIP that an account asked for, and its place in the queue."""
+
+    TURNS: ClassVar = {ExportStatus.QUEUED: ExportStatus.RUNNING}  # when a worker takes the row
 
     __tablename__ = "exports"
     __table_args__ = (

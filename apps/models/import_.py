@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -42,14 +42,15 @@ OPEN = (
     ImportStatus.QUEUED,
     ImportStatus.RUNNING,
 )
-TURNS = {  # what a worker makes of a status when it takes the row
-    ImportStatus.WAITING: ImportStatus.CHECKING,
-    ImportStatus.QUEUED: ImportStatus.RUNNING,
-}
 
 
 class Import(Model):
     """One archive and its place in the queue. Its file goes as soon as it has ended."""
+
+    TURNS: ClassVar = {  # what a worker makes of a status when it takes the row
+        ImportStatus.WAITING: ImportStatus.CHECKING,
+        ImportStatus.QUEUED: ImportStatus.RUNNING,
+    }
 
     __tablename__ = "imports"
     __table_args__ = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -35,6 +35,8 @@ class VideoStatus(enum.StrEnum):
 
 class Video(Model):
     """One uploaded clip and its place in the queue. The stored file is never changed."""
+
+    TURNS: ClassVar = {VideoStatus.QUEUED: VideoStatus.RUNNING}  # when a worker takes the row
 
     __tablename__ = "videos"
     __table_args__ = (

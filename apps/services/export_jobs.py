@@ -2,12 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, scoped_session, undefer
 
 from apps.errors import N_, AppError
@@ -18,7 +17,7 @@ from apps.services.export_making import ExportMaker, Made, Order
 from apps.services.export_pictures import Boxes
 from apps.services.gallery import Asker, GalleryService
 from apps.services.pictures import MANY
-from apps.services.workers import WorkerService, worker_name
+from apps.services.work_rows import NO_SYNC, Cancelled, Held, Lost, WorkRows
 from apps.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -30,25 +29,15 @@ SAVE_SECONDS = 0.5  # between two commits of how far it is
 MADE = 0.95  # of the work is done when the file goes to the storage
 EVERY = 600.0  # seconds between two looks for expired ones, in one process
 FORGOTTEN_AFTER = timedelta(days=30)  # until then people see what became of an export
-NO_SYNC = {"synchronize_session": False}
 
 
 @dataclass(frozen=True)
-class ExportClaim:
-    """The right to make one export. ``attempt`` tells it from an earlier, lost claim."""
+class _Claim:
+    """The right to make one export."""
 
-    export_id: int
-    attempt: int
+    held: Held
     key: str  # where its file goes
     earlier: tuple[str, ...]  # where attempts before may have left one
-
-
-class _Stopped(Exception):
-    """The claim was lost: the export or its account is gone, or somebody else has it."""
-
-
-class _Cancelled(Exception):
-    """Its owner does not want it any more."""
 
 
 class _Interrupted(Exception):
@@ -71,12 +60,11 @@ class ExportJobs:
 
     session: scoped_session[Session]
     storage: Storage
-    workers: WorkerService
+    work: WorkRows
     maker: ExportMaker
     gallery: GalleryService
     days: int
     save_seconds: float = SAVE_SECONDS
-    busy: list[int] = field(default_factory=list)  # what threads of this process run just now
     _clock: _Clock = field(default_factory=_Clock)
 
     def run(self, export_id: int, stop: Callable[[], bool] = lambda: False) -> None:
@@ -88,63 +76,16 @@ class ExportJobs:
         Raises:
             TryLater: the storage is away, and the export waits again with no try counted.
         """
-        self.busy.append(export_id)
-        try:
+        with self.work.busy_with(export_id):
             claim = self._claim(export_id)
             if claim is not None:
                 self._work(claim, stop)
-        finally:
-            self.busy.remove(export_id)
-
-    def next_queued(self, but: Collection[int] = ()) -> int | None:
-        """The oldest waiting export except ``but``."""
-        return next(iter(self.queued(1, but)), None)
-
-    def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
-        """The waiting exports except ``but``, oldest first, at most ``limit``."""
-        waits = Export.status == ExportStatus.QUEUED
-        query = select(Export.id).where(waits, Export.id.not_in(but))
-        found = self.session.scalars(query.order_by(Export.queued_at, Export.id).limit(limit)).all()
-        self.session.commit()
-        return list(found)
-
-    def waiting(self) -> int:
-        """How many exports wait."""
-        found = self.session.scalar(
-            select(func.count()).where(Export.status == ExportStatus.QUEUED)
-        )
-        self.session.commit()
-        return found or 0
 
     def recover(self) -> int:
         """What a lost worker left running waits again, or fails after three tries; how many."""
-        running = Export.status == ExportStatus.RUNNING
-        rows = self.session.execute(
-            select(
-                Export.id,
-                Export.claimed_by,
-                Export.claimed_at,
-                Export.attempts,
-                Export.cancelled,
-            ).where(running)
-        ).all()
-        left = self.workers.left_behind(rows, self.busy)
+        left = self.work.left()
         for row in left:
-            values: dict[str, object] = {"status": ExportStatus.QUEUED}
-            if row.cancelled:
-                values = {"status": ExportStatus.CANCELLED, "finished_at": utcnow()}
-            elif row.attempts >= MAX_ATTEMPTS:
-                values = {
-                    "status": ExportStatus.FAILED,
-                    "error": CRASHED,
-                    "finished_at": utcnow(),
-                }
-            self.session.execute(
-                update(Export)
-                .where(Export.id == row.id, running, Export.attempts == row.attempts)
-                .values(claimed_by=None, **values)
-                .execution_options(**NO_SYNC)
-            )
+            self.work.take_back(row, CRASHED)
         self.session.commit()
         if left:
             logger.info("recovered exports=%d", len(left))
@@ -185,37 +126,24 @@ class ExportJobs:
 
     # -- one export ------------------------------------------------------------------------
 
-    def _claim(self, export_id: int) -> ExportClaim | None:
-        """Take the row, or nothing if it does not wait; commits, so no transaction stays open."""
-        row = self.session.execute(
-            update(Export)
-            .where(Export.id == export_id, Export.status == ExportStatus.QUEUED)
-            .values(
-                status=ExportStatus.RUNNING,
-                attempts=Export.attempts + 1,
-                claimed_by=worker_name(),
-                claimed_at=utcnow(),
-                progress=0.0,
-                error=None,
-            )
-            .returning(Export.attempts, Export.key)
-            .execution_options(**NO_SYNC)
-        ).one_or_none()
-        self.session.commit()
-        if row is None:
+    def _claim(self, export_id: int) -> _Claim | None:
+        taken = self.work.claim(export_id, Export.key, progress=0.0)
+        if taken is None:
             return None
-        keys = [f"export/{row.key}-{attempt}.zip" for attempt in range(1, row.attempts + 1)]
-        return ExportClaim(export_id, row.attempts, keys[-1], tuple(keys[:-1]))
+        held, row = taken
+        keys = [f"export/{row.key}-{attempt}.zip" for attempt in range(1, held.attempt + 1)]
+        return _Claim(held, keys[-1], tuple(keys[:-1]))
 
-    def _work(self, claim: ExportClaim, stop: Callable[[], bool]) -> None:
+    def _work(self, claim: _Claim, stop: Callable[[], bool]) -> None:
+        held = claim.held
         self.storage.delete(*claim.earlier)
         try:
             self._make(claim, stop)
-        except _Stopped:
+        except Lost:
             self.session.rollback()
             self.storage.delete(claim.key)
-            logger.info("claim lost export_id=%d attempt=%d", claim.export_id, claim.attempt)
-        except _Cancelled:
+            logger.info("claim lost export_id=%d attempt=%d", held.row_id, held.attempt)
+        except Cancelled:
             self._end(claim, ExportStatus.CANCELLED)
         except _Interrupted:
             self._put_back(claim)
@@ -223,28 +151,30 @@ class ExportJobs:
             self._put_back(claim)
             raise
         except AppError as error:  # its text says why, and trying again cannot help
-            logger.warning("export refused export_id=%d reason=%s", claim.export_id, error)
+            logger.warning("export refused export_id=%d reason=%s", held.row_id, error)
             self._end(claim, ExportStatus.FAILED, error=str(error)[:300])
         except OSError as error:
             self._after_trouble(claim, error)
         except Exception:
-            logger.exception("export failed id=%d attempt=%d", claim.export_id, claim.attempt)
+            logger.exception(
+                "export failed id=%d attempt=%d", claim.held.row_id, claim.held.attempt
+            )
             self._fail_or_retry(claim)
 
-    def _after_trouble(self, claim: ExportClaim, error: OSError) -> None:
+    def _after_trouble(self, claim: _Claim, error: OSError) -> None:
         """A storage that is away costs no try; a full disk does."""
         try:
             self.storage.check()
         except OSError:
             self._put_back(claim)
             raise TryLater(f"the storage is away: {error}") from error
-        logger.exception("export failed id=%d attempt=%d", claim.export_id, claim.attempt)
+        logger.exception("export failed id=%d attempt=%d", claim.held.row_id, claim.held.attempt)
         self._fail_or_retry(claim)
 
-    def _make(self, claim: ExportClaim, stop: Callable[[], bool]) -> None:
-        row = self.session.get(Export, claim.export_id, options=[undefer(Export.image_ids)])
+    def _make(self, claim: _Claim, stop: Callable[[], bool]) -> None:
+        row = self.session.get(Export, claim.held.row_id, options=[undefer(Export.image_ids)])
         if row is None:
-            raise _Stopped
+            raise Lost
         boxes = Boxes(row.boxes, row.threshold)
         order = Order(row.owner_id, row.kind, boxes, row.with_pictures)
         ids = self._ids(row)
@@ -260,11 +190,11 @@ class ExportJobs:
                 raise _Interrupted
             if time.monotonic() - saved >= self.save_seconds:
                 saved = time.monotonic()
-                self._save(claim, MADE * done)
+                self.work.save(claim.held, MADE * done)
 
         made = self.maker.make(order, ids, tick)
         with made.file:
-            self._save(claim, MADE)
+            self.work.save(claim.held, MADE)
             self.storage.put_file(claim.key, made.file)
         self._ready(claim, made)
 
@@ -280,28 +210,12 @@ class ExportJobs:
             query = query.where(Image.id.in_(found.ids.order_by(None)))
         return list(self.session.scalars(query.order_by(Image.id)))
 
-    def _save(self, claim: ExportClaim, progress: float) -> None:
-        """How far it is and a sign of life.
-
-        Raises:
-            _Stopped: the claim is lost.
-            _Cancelled: its owner cancelled it.
-        """
-        cancelled = self._update(claim, Export.cancelled, progress=progress, claimed_at=utcnow())
-        self.session.commit()
-        if cancelled is None:
-            raise _Stopped
-        if cancelled:
-            raise _Cancelled
-
-    def _ready(self, claim: ExportClaim, made: Made) -> None:
+    def _ready(self, claim: _Claim, made: Made) -> None:
         counts = made.counts
-        told = self._update(
-            claim,
-            Export.id,
-            status=ExportStatus.READY,
+        told = self.work.end(
+            claim.held,
+            ExportStatus.READY,
             progress=1.0,
-            claimed_by=None,
             bytes=made.size,
             counts={
                 "pictures": counts.pictures,
@@ -309,50 +223,28 @@ class ExportJobs:
                 "files": counts.files,
                 "missing": counts.missing,
             },
-            finished_at=utcnow(),
             expires_at=utcnow() + timedelta(days=self.days),
         )
         self.session.commit()
-        if told is None:
-            raise _Stopped
+        if not told:
+            raise Lost
 
-    def _update(self, claim: ExportClaim, column: Any, **values: object) -> Any:
-        """Change the row of a claim that still holds; ``column`` of it, or None."""
-        return self.session.scalar(
-            update(Export)
-            .where(
-                Export.id == claim.export_id,
-                Export.status == ExportStatus.RUNNING,
-                Export.attempts == claim.attempt,
-            )
-            .values(**values)
-            .returning(column)
-            .execution_options(**NO_SYNC)
-        )
-
-    def _end(self, claim: ExportClaim, status: ExportStatus, **values: object) -> None:
+    def _end(self, claim: _Claim, status: ExportStatus, **values: object) -> None:
         self.session.rollback()
         self.storage.delete(claim.key)
-        ended = {"claimed_by": None, "finished_at": utcnow(), "status": status}
-        self._update(claim, Export.id, **ended, **values)
+        self.work.end(claim.held, status, **values)
         self.session.commit()
 
-    def _fail_or_retry(self, claim: ExportClaim) -> None:
-        if claim.attempt >= MAX_ATTEMPTS:
+    def _fail_or_retry(self, claim: _Claim) -> None:
+        if claim.held.attempt >= MAX_ATTEMPTS:
             self._end(claim, ExportStatus.FAILED, error=FAILED)
             return
         self.session.rollback()
-        self._update(claim, Export.id, status=ExportStatus.QUEUED, claimed_by=None)
+        self.work.wait_again(claim.held)
         self.session.commit()
 
-    def _put_back(self, claim: ExportClaim) -> None:
+    def _put_back(self, claim: _Claim) -> None:
         """As if it had never been claimed."""
         self.session.rollback()
-        self._update(
-            claim,
-            Export.id,
-            status=ExportStatus.QUEUED,
-            attempts=claim.attempt - 1,
-            claimed_by=None,
-        )
+        self.work.wait_again(claim.held, attempts=claim.held.attempt - 1)
         self.session.commit()

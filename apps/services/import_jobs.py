@@ -14,17 +14,16 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, ConfigError, InvalidImage
 from apps.jobs import Queue, TryLater
 from apps.models import (
-    TURNS,
     Image,
     ImageStatus,
     Import,
@@ -43,7 +42,7 @@ from apps.services.imports import Choices
 from apps.services.keeping import Keeper
 from apps.services.native import NativePicture
 from apps.services.reading import from_storage
-from apps.services.workers import WorkerService, worker_name
+from apps.services.work_rows import NO_SYNC, Cancelled, Held, Lost, WorkRows
 from apps.storage import Storage
 from apps.vision.decode import COPY_EXTENSION, DISPLAY_SIDE, decode, derivatives
 from apps.vision.formats.incoming.found import Problems
@@ -54,8 +53,6 @@ FAILED = N_("The import failed three times, and nothing came. The server's log h
 CRASHED = N_("The server stopped three times during this import, and nothing came.")
 LOST = N_("The stored archive of this import is gone. Upload it again.")
 EXPIRED_AFTER = timedelta(days=2)  # for which a checked archive waits for its owner
-WAITS = (ImportStatus.WAITING, ImportStatus.QUEUED)
-WORKS = (ImportStatus.CHECKING, ImportStatus.RUNNING)
 SAVE_SECONDS = 0.5  # between two words about how far a check is
 LOOK = 0.4  # of the work of an import: a second look at the archive, before anything is stored
 BLOCK = 2**20  # bytes copied at a time
@@ -63,23 +60,13 @@ CHUNK = 500  # values of one IN (...)
 
 
 @dataclass(frozen=True)
-class ImportClaim:
-    """The right to work on one import. ``attempt`` tells it from an earlier, lost claim."""
+class _Claim:
+    """The right to work on one import: to check it, or to bring its pictures."""
 
-    import_id: int
+    held: Held
     owner_id: int
-    attempt: int
-    status: ImportStatus  # CHECKING or RUNNING
     file_key: str
     choices: Choices
-
-
-class _Stopped(Exception):
-    """The claim was lost: the import or its account is gone, or somebody else has it."""
-
-
-class _Cancelled(Exception):
-    """Its owner does not want it any more."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +75,11 @@ class ImportJobs:
 
     session: scoped_session[Session]
     storage: Storage
-    workers: WorkerService
+    work: WorkRows
     keeper: Keeper
     rows: RowWriter
     detections: Queue  # of pictures
     limits: ImportLimits
-    busy: list[int] = field(default_factory=list)  # what threads of this process run just now
 
     def run(self, import_id: int) -> None:
         """Do what an import waits for. Again, or from two workers at once, does nothing more.
@@ -101,30 +87,10 @@ class ImportJobs:
         Raises:
             TryLater: the storage is away, and the import waits again with no try counted.
         """
-        self.busy.append(import_id)
-        try:
+        with self.work.busy_with(import_id):
             claim = self._claim(import_id)
             if claim is not None:
                 self._work(claim)
-        finally:
-            self.busy.remove(import_id)
-
-    def next_queued(self, but: Collection[int] = ()) -> int | None:
-        """The oldest waiting import except ``but``."""
-        return next(iter(self.queued(1, but)), None)
-
-    def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
-        """The waiting imports except ``but``, oldest first, at most ``limit``."""
-        query = select(Import.id).where(Import.status.in_(WAITS), Import.id.not_in(but))
-        found = self.session.scalars(query.order_by(Import.queued_at, Import.id).limit(limit)).all()
-        self.session.commit()
-        return list(found)
-
-    def waiting(self) -> int:
-        """How many imports wait for a worker."""
-        found = self.session.scalar(select(func.count()).where(Import.status.in_(WAITS)))
-        self.session.commit()
-        return found or 0
 
     # -- what others left ------------------------------------------------------------------
 
@@ -133,13 +99,7 @@ class ImportJobs:
 
         Archives that nobody confirmed for EXPIRED_AFTER go too. Returns how many rows were moved.
         """
-        running = Import.status.in_(WORKS)
-        columns = (Import.id, Import.key, Import.claimed_by, Import.claimed_at, Import.attempts)
-        rows = self.session.execute(
-            select(*columns, Import.status, Import.cancelled).where(running)
-        ).all()
-        left = self.workers.left_behind(rows, self.busy)
-        self.session.commit()
+        left = self.work.left(Import.key)
         for row in left:
             self._take_back(row)
         expired = self._expire()
@@ -148,26 +108,13 @@ class ImportJobs:
         return len(left) + expired
 
     def _take_back(self, row: Any) -> None:
-        values: dict[str, Any] = {"status": _before(row.status), "progress": 0.0}
-        ends = row.cancelled or row.attempts >= MAX_ATTEMPTS
-        if row.cancelled:
-            values = {"status": ImportStatus.CANCELLED, "finished_at": utcnow()}
-        elif ends:
-            values = {"status": ImportStatus.FAILED, "error": CRASHED, "finished_at": utcnow()}
-        taken = self.session.scalar(
-            update(Import)
-            .where(Import.id == row.id, Import.status == row.status)
-            .where(Import.attempts == row.attempts)
-            .values(claimed_by=None, **values)
-            .returning(Import.id)
-            .execution_options(synchronize_session=False)
-        )
+        taken = self.work.take_back(row, CRASHED, progress=0.0)
         # After the row: a worker that is there after all and ends just now has won or lost by it.
-        keys = self._clear(row.id) if taken is not None else []
+        keys = self._clear(row.id) if taken else []
         self.session.commit()
-        if taken is None:
-            return
-        self.storage.delete(*keys, *([f"import/{row.key}.zip"] if ends else []))
+        if taken and (row.cancelled or row.attempts >= MAX_ATTEMPTS):
+            keys.append(f"import/{row.key}.zip")
+        self.storage.delete(*keys)
 
     def _expire(self) -> int:
         old = Import.queued_at < utcnow() - EXPIRED_AFTER
@@ -176,7 +123,7 @@ class ImportJobs:
             .where(Import.status == ImportStatus.READY, old)
             .values(status=ImportStatus.CANCELLED, finished_at=utcnow())
             .returning(Import.key)
-            .execution_options(synchronize_session=False)
+            .execution_options(**NO_SYNC)
         ).all()
         self.session.commit()
         self.storage.delete(*(f"import/{key}.zip" for key in rows))
@@ -195,58 +142,43 @@ class ImportJobs:
 
     # -- one import ------------------------------------------------------------------------
 
-    def _claim(self, import_id: int) -> ImportClaim | None:
-        """Take the row, or nothing if it does not wait; commits, so no transaction stays open."""
-        for waits, works in TURNS.items():
-            row = self.session.execute(
-                update(Import)
-                .where(Import.id == import_id, Import.status == waits)
-                .values(
-                    status=works,
-                    attempts=Import.attempts + 1,
-                    claimed_by=worker_name(),
-                    claimed_at=utcnow(),
-                    error=None,
-                )
-                .returning(Import.owner_id, Import.attempts, Import.key, Import.options)
-                .execution_options(synchronize_session=False)
-            ).one_or_none()
-            self.session.commit()
-            if row is not None:
-                choices = Choices.of(row.options)
-                key = f"import/{row.key}.zip"
-                return ImportClaim(import_id, row.owner_id, row.attempts, works, key, choices)
-        return None
+    def _claim(self, import_id: int) -> _Claim | None:
+        taken = self.work.claim(import_id, Import.owner_id, Import.key, Import.options)
+        if taken is None:
+            return None
+        held, row = taken
+        return _Claim(held, row.owner_id, f"import/{row.key}.zip", Choices.of(row.options))
 
-    def _work(self, claim: ImportClaim) -> None:
+    def _work(self, claim: _Claim) -> None:
+        held = claim.held
         try:
-            if claim.status is ImportStatus.CHECKING:
+            if held.status is ImportStatus.CHECKING:
                 self._check(claim)
             else:
                 self._bring(claim)
-        except _Stopped:
+        except Lost:
             self._drop(claim)
-            logger.info("claim lost import_id=%d attempt=%d", claim.import_id, claim.attempt)
-        except _Cancelled:
+            logger.info("claim lost import_id=%d attempt=%d", held.row_id, held.attempt)
+        except Cancelled:
             self._end(claim, ImportStatus.CANCELLED)
         except TryLater:
-            self._put_back(claim, claim.attempt - 1)
+            self._put_back(claim, held.attempt - 1)
             raise
         except ConfigError as error:  # of this worker, not of the archive
-            self._put_back(claim, claim.attempt - 1)
+            self._put_back(claim, held.attempt - 1)
             raise TryLater(str(error)) from error
         except AppError as error:  # its text says why, and trying again cannot help
-            logger.warning("import refused import_id=%d reason=%s", claim.import_id, error)
+            logger.warning("import refused import_id=%d reason=%s", held.row_id, error)
             params = {name: str(value)[:200] for name, value in error.params.items()}
             self._end(claim, ImportStatus.FAILED, error=error.message[:500], error_params=params)
         except Exception:
-            logger.exception("import crashed import_id=%d", claim.import_id)
-            if claim.attempt < MAX_ATTEMPTS:
-                self._put_back(claim, claim.attempt)
+            logger.exception("import crashed import_id=%d", held.row_id)
+            if held.attempt < MAX_ATTEMPTS:
+                self._put_back(claim, held.attempt)
             else:
                 self._end(claim, ImportStatus.FAILED, error=FAILED)
 
-    def _check(self, claim: ImportClaim) -> None:
+    def _check(self, claim: _Claim) -> None:
         """Make the preview."""
         with self._archive(claim) as stream:
             problems = Problems()
@@ -254,13 +186,16 @@ class ImportJobs:
                 plan = self._plan(claim, files, problems, 1.0)
         report = plan.report()
         ready = {"status": ImportStatus.READY, "progress": 1.0, "claimed_by": None}
-        if self._update(claim, Import.id, report=report, queued_at=utcnow(), **ready) is None:
+        if (
+            self.work.change(claim.held, Import.id, report=report, queued_at=utcnow(), **ready)
+            is None
+        ):
             self.session.rollback()
-            raise _Stopped
+            raise Lost
         self.session.commit()
 
     @contextmanager
-    def _archive(self, claim: ImportClaim) -> Iterator[BinaryIO]:
+    def _archive(self, claim: _Claim) -> Iterator[BinaryIO]:
         """The archive as a file of this machine: a storage that goes away shall not look like one
         damaged picture after the other."""
         with from_storage(self.storage, LOST):
@@ -274,7 +209,7 @@ class ImportJobs:
                     shutil.copyfileobj(stream, copy, BLOCK)
                 yield cast("BinaryIO", copy)
 
-    def _plan(self, claim: ImportClaim, files: ZipFiles, problems: Problems, share: float) -> Plan:
+    def _plan(self, claim: _Claim, files: ZipFiles, problems: Problems, share: float) -> Plan:
         """Look at everything; its share of the progress is from 0 to ``share``."""
         said = time.monotonic()
 
@@ -282,7 +217,7 @@ class ImportJobs:
             nonlocal said
             if time.monotonic() - said >= SAVE_SECONDS:
                 said = time.monotonic()
-                self._save(claim, part * share)
+                self.work.save(claim.held, part * share)
 
         def here(digests: Collection[str]) -> Collection[str]:
             found = self._there_now(claim.owner_id, list(digests))
@@ -290,10 +225,10 @@ class ImportJobs:
             return found
 
         plan = make_plan(files, self.limits, problems, here, progress)
-        self._save(claim, share)
+        self.work.save(claim.held, share)
         return plan
 
-    def _bring(self, claim: ImportClaim) -> None:
+    def _bring(self, claim: _Claim) -> None:
         """Store all files, then write all rows."""
         coming: list[Coming] = []
         try:
@@ -308,7 +243,7 @@ class ImportJobs:
                         self._store(claim, files, planned, problems, share, coming)
                     again = records(files) if plan.kind == NATIVE else ()
                     waiting = self._write(claim, plan, coming, again)
-        except _Stopped:  # nobody else may know of these files any more
+        except Lost:  # nobody else may know of these files any more
             self.session.rollback()
             self.storage.delete(*(key for one in coming for key in one.keys))
             raise
@@ -317,7 +252,7 @@ class ImportJobs:
             self.detections.enqueue(image_id)
 
     def _store(
-        self, claim: ImportClaim, files: ZipFiles, planned: Planned, problems: Problems,
+        self, claim: _Claim, files: ZipFiles, planned: Planned, problems: Problems,
         progress: float, coming: list[Coming],
     ) -> None:  # fmt: skip
         """Put the files of one picture into the storage, unless it cannot be read after all."""
@@ -329,13 +264,13 @@ class ImportJobs:
             display, thumbnail = derivatives(decoded.picture)
         except InvalidImage as error:
             problems.note(planned.file, error)
-            self._save(claim, progress)
+            self.work.save(claim.held, progress)
             return
         one = new_picture(claim.owner_id, planned, decoded, uuid.uuid4().hex, claim.choices)
         image = one.image
         names = {"key": image.key, "extension": image.extension, "copy_extension": COPY_EXTENSION}
-        self.session.add(ImportedPicture(import_id=claim.import_id, **names))
-        self._save(claim, progress)
+        self.session.add(ImportedPicture(import_id=claim.held.row_id, **names))
+        self.work.save(claim.held, progress)
         coming.append(one)
         try:
             for key, content in zip(one.keys, (data, display, thumbnail), strict=True):
@@ -349,7 +284,7 @@ class ImportJobs:
 
     def _write(
         self,
-        claim: ImportClaim,
+        claim: _Claim,
         plan: Plan,
         coming: list[Coming],
         again: Iterable[NativePicture],
@@ -357,7 +292,7 @@ class ImportJobs:
         """Everything becomes visible in one commit; ids of pictures that wait for detection."""
         owner = select(User.id).where(User.id == claim.owner_id).with_for_update()
         if self.session.scalar(owner) is None:
-            raise _Stopped
+            raise Lost
         there = self._there_now(claim.owner_id, [one.image.sha256 for one in coming])
         late = [one for one in coming if one.image.sha256 in there]  # uploaded meanwhile
         coming = [one for one in coming if one.image.sha256 not in there]
@@ -367,16 +302,16 @@ class ImportJobs:
         report = plan.report() | {"here": plan.here + len(late)}
         ended = {"status": ImportStatus.DONE, "progress": 1.0, "finished_at": utcnow()}
         counts = {"pictures": len(coming), "boxes": boxes, "report": report, "claimed_by": None}
-        cancelled = self._update(claim, Import.cancelled, **ended, **counts)
+        cancelled = self.work.change(claim.held, Import.cancelled, **ended, **counts)
         if cancelled is None:
-            raise _Stopped
+            raise Lost
         if cancelled:
-            raise _Cancelled
+            raise Cancelled
         waiting = [one.image.id for one in coming if one.image.status is ImageStatus.QUEUED]
-        keys = self._clear(claim.import_id)
+        keys = self._clear(claim.held.row_id)
         self.session.commit()
         self.storage.delete(*keys)
-        logger.info("imported import_id=%d pictures=%d boxes=%d", claim.import_id, len(coming),
+        logger.info("imported import_id=%d pictures=%d boxes=%d", claim.held.row_id, len(coming),
                     boxes)  # fmt: skip
         return waiting
 
@@ -391,66 +326,29 @@ class ImportJobs:
 
     # -- the row ---------------------------------------------------------------------------
 
-    def _save(self, claim: ImportClaim, progress: float) -> None:
-        """How far it is and a sign of life, with whatever else this transaction has.
-
-        Raises:
-            _Stopped: the claim is lost.
-            _Cancelled: its owner cancelled it.
-        """
-        values = {"progress": min(progress, 0.999), "claimed_at": utcnow()}
-        cancelled = self._update(claim, Import.cancelled, **values)
-        if cancelled is None:
-            self.session.rollback()
-            raise _Stopped
-        self.session.commit()
-        if cancelled:
-            raise _Cancelled
-
-    def _update(self, claim: ImportClaim, column: Any, **values: object) -> Any:
-        """Change the row of a claim that still holds; ``column`` of it, or None."""
-        return self.session.scalar(
-            update(Import)
-            .where(*self._holds(claim))
-            .values(**values)
-            .returning(column)
-            .execution_options(synchronize_session=False)
-        )
-
-    def _holds(self, claim: ImportClaim) -> tuple[ColumnElement[bool], ...]:
-        mine = Import.id == claim.import_id, Import.attempts == claim.attempt
-        return (*mine, Import.status == claim.status)
-
-    def _end(self, claim: ImportClaim, status: ImportStatus, **values: object) -> None:
+    def _end(self, claim: _Claim, status: ImportStatus, **values: object) -> None:
         """Nothing of it stays but its row."""
         self.session.rollback()
-        ended = {"status": status, "claimed_by": None, "finished_at": utcnow()}
-        if self._update(claim, Import.id, **ended, **values) is None:
-            self._drop(claim)
-            return
-        keys = self._clear(claim.import_id)
-        self.session.commit()
-        self.storage.delete(*keys, claim.file_key)
+        self._leave(claim, self.work.end(claim.held, status, **values), claim.file_key)
 
-    def _put_back(self, claim: ImportClaim, attempts: int) -> None:
+    def _put_back(self, claim: _Claim, attempts: int) -> None:
         """It waits again; nothing of this try stays."""
         self.session.rollback()
-        values = {"status": _before(claim.status), "attempts": attempts, "progress": 0.0}
-        if self._update(claim, Import.id, claimed_by=None, **values) is None:
+        self._leave(claim, self.work.wait_again(claim.held, attempts=attempts, progress=0.0))
+
+    def _leave(self, claim: _Claim, told: bool, *keys: str) -> None:
+        """Commit what the row was told, and let what was stored for it go, with ``keys``."""
+        if not told:
             self._drop(claim)
             return
-        keys = self._clear(claim.import_id)
+        stored = self._clear(claim.held.row_id)
         self.session.commit()
-        self.storage.delete(*keys)
+        self.storage.delete(*stored, *keys)
 
-    def _drop(self, claim: ImportClaim) -> None:
+    def _drop(self, claim: _Claim) -> None:
         """Of a lost claim: where the import is gone altogether, so are the files it named."""
         self.session.rollback()
-        there = self.session.scalar(select(Import.id).where(Import.id == claim.import_id))
+        there = self.session.scalar(select(Import.id).where(Import.id == claim.held.row_id))
         self.session.commit()
         if there is None:
             self.storage.delete(claim.file_key)
-
-
-def _before(status: ImportStatus) -> ImportStatus:
-    return next(waits for waits, works in TURNS.items() if works is status)

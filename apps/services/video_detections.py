@@ -3,21 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
 from apps.jobs import TryLater
-from apps.models import Video, VideoFrame, VideoStatus, utcnow
+from apps.models import Video, VideoFrame, VideoStatus
 from apps.services.detections import MAX_ATTEMPTS
 from apps.services.models import ModelService
 from apps.services.reading import from_storage
 from apps.services.videos import MOST_LOOKS
 from apps.services.webhooks import Outbox
-from apps.services.workers import WorkerService, worker_name
+from apps.services.work_rows import ALMOST, Cancelled, Held, Lost, WorkRows
 from apps.storage import Storage
 from apps.vision.clips import ClipFrame, frames_of
 from apps.vision.types import Box, Engine
@@ -35,11 +35,10 @@ Pause = Callable[[], bool]  # asked after each frame
 
 
 @dataclass(frozen=True)
-class VideoClaim:
-    """The right to look at one clip. ``attempt`` tells it from an earlier, lost claim."""
+class _Claim:
+    """The right to look at one clip."""
 
-    video_id: int
-    attempt: int
+    held: Held
     storage_key: str
     extension: str
     every: int
@@ -47,14 +46,6 @@ class VideoClaim:
     duration_ms: int
     model: str  # name in the registry, or "auto"
     after: tuple[int, int] | None  # (number, time_ms) of the last frame that is known already
-
-
-class _Stopped(Exception):
-    """The claim was lost: the clip was deleted, or somebody else has it."""
-
-
-class _Cancelled(Exception):
-    """Its owner does not want to know more."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +61,11 @@ class VideoDetections:
     storage: Storage
     engine: Engine
     models: ModelService
-    workers: WorkerService
+    work: WorkRows
     outbox: Outbox
     max_pixels: int
     max_seconds: float
     save_seconds: float = SAVE_SECONDS
-    busy: list[int] = field(default_factory=list)  # what threads of this process run just now
 
     def run(self, video_id: int, pause: Pause = lambda: False) -> bool:
         """Look at one queued clip. Again, or from two workers at once, does nothing more.
@@ -92,57 +82,21 @@ class VideoDetections:
         """
         if self.engine.trouble is not None:
             return False
-        self.busy.append(video_id)
-        try:
+        with self.work.busy_with(video_id):
             claim = self._claim(video_id)
             return claim is not None and self._work(claim, pause)
-        finally:
-            self.busy.remove(video_id)
 
     def next_queued(self, but: Collection[int] = ()) -> int | None:
         """The oldest waiting clip except ``but``; None while the engine cannot work."""
         if self.engine.trouble is not None:
             return None
-        return next(iter(self.queued(1, but)), None)
-
-    def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
-        """The waiting clips except ``but``, oldest first, at most ``limit``."""
-        query = select(Video.id).where(Video.status == VideoStatus.QUEUED, Video.id.not_in(but))
-        found = self.session.scalars(query.order_by(Video.queued_at, Video.id).limit(limit)).all()
-        self.session.commit()
-        return list(found)
-
-    def waiting(self) -> int:
-        """How many clips wait."""
-        query = select(func.count()).where(Video.status == VideoStatus.QUEUED)
-        found = self.session.scalar(query)
-        self.session.commit()
-        return found or 0
+        return self.work.next_queued(but)
 
     def recover(self) -> int:
         """As DetectionService.recover: what a lost worker left running waits again, or fails."""
-        running = Video.status == VideoStatus.RUNNING
-        rows = self.session.execute(
-            select(
-                Video.id, Video.claimed_by, Video.claimed_at, Video.attempts, Video.cancelled
-            ).where(running)
-        ).all()
-        left = self.workers.left_behind(rows, self.busy)
+        left = self.work.left()
         for row in left:
-            values: dict[str, object] = {"status": VideoStatus.QUEUED}
-            if row.cancelled:
-                values = {"status": VideoStatus.CANCELLED, "finished_at": utcnow()}
-            elif row.attempts >= MAX_ATTEMPTS:
-                values = {
-                    "status": VideoStatus.FAILED, "error": CRASHED, "finished_at": utcnow()
-                }  # fmt: skip
-            moved = self.session.scalar(
-                update(Video)
-                .where(Video.id == row.id, running, Video.attempts == row.attempts)
-                .values(claimed_by=None, **values)
-                .returning(Video.id)
-            )
-            if moved is not None:
+            if self.work.take_back(row, CRASHED):
                 self.outbox.clip(row.id)  # which knows what is worth a word
         self.session.commit()
         if left:
@@ -151,22 +105,15 @@ class VideoDetections:
 
     # -- one clip --------------------------------------------------------------------------
 
-    def _claim(self, video_id: int) -> VideoClaim | None:
-        """Take the row, or nothing if it does not wait; commits, so no transaction stays open."""
+    def _claim(self, video_id: int) -> _Claim | None:
         default = self.models.default()
-        row = self.session.execute(
-            update(Video)
-            .where(Video.id == video_id, Video.status == VideoStatus.QUEUED)
-            .values(
-                status=VideoStatus.RUNNING,
-                attempts=Video.attempts + 1,
-                claimed_by=worker_name(),
-                claimed_at=utcnow(),
-                error=None,
-            )
-            .returning(Video.attempts, Video.key, Video.extension, Video.every, Video.frames,
-                       Video.duration_ms, Video.model, Video.wanted_model)
-        ).one_or_none()  # fmt: skip
+        taken = self.work.claim(
+            video_id, Video.key, Video.extension, Video.every, Video.frames, Video.duration_ms,
+            Video.model, Video.wanted_model,
+        )  # fmt: skip
+        if taken is None:
+            return None
+        held, row = taken
         last = self.session.execute(
             select(VideoFrame.number, VideoFrame.time_ms)
             .where(VideoFrame.video_id == video_id)
@@ -174,11 +121,8 @@ class VideoDetections:
             .limit(1)
         ).one_or_none()
         self.session.commit()
-        if row is None:
-            return None
-        return VideoClaim(
-            video_id,
-            row.attempts,
+        return _Claim(
+            held,
             f"video/{row.key}.{row.extension}",
             row.extension,
             row.every,
@@ -188,17 +132,17 @@ class VideoDetections:
             None if last is None else (last.number, last.time_ms),
         )
 
-    def _work(self, claim: VideoClaim, pause: Pause) -> bool:
+    def _work(self, claim: _Claim, pause: Pause) -> bool:
         """Whether the clip was put back."""
-        video_id = claim.video_id
+        video_id, attempt = claim.held.row_id, claim.held.attempt
         try:
             if self._look(claim, pause):
                 self._put_back(claim)
                 return True
             self._end(claim, VideoStatus.DONE, progress=1.0)
-        except _Stopped:
-            logger.info("claim lost video_id=%d attempt=%d", video_id, claim.attempt)
-        except _Cancelled:
+        except Lost:
+            logger.info("claim lost video_id=%d attempt=%d", video_id, attempt)
+        except Cancelled:
             self._end(claim, VideoStatus.CANCELLED)
         except TryLater:
             self._put_back(claim)
@@ -207,17 +151,17 @@ class VideoDetections:
             self._put_back(claim)
             raise TryLater(str(error)) from error
         except DeviceLost as error:  # a try is counted: the clip itself may have done it
-            logger.warning("device lost video_id=%d attempt=%d", video_id, claim.attempt)
+            logger.warning("device lost video_id=%d attempt=%d", video_id, attempt)
             self._fail_or_retry(claim, str(error))
         except AppError as error:  # its text says why, and trying again cannot help
             logger.warning("clip refused video_id=%d reason=%s", video_id, error)
             self._end(claim, VideoStatus.FAILED, error=str(error)[:300])
         except Exception:
-            logger.exception("clip failed video_id=%d attempt=%d", video_id, claim.attempt)
+            logger.exception("clip failed video_id=%d attempt=%d", video_id, attempt)
             self._fail_or_retry(claim)
         return False
 
-    def _look(self, claim: VideoClaim, pause: Pause) -> bool:
+    def _look(self, claim: _Claim, pause: Pause) -> bool:
         """Look at frame after frame; whether ``pause`` ended it."""
         with self._open(claim) as file:
             frames = frames_of(file, claim.extension, claim.every, self.max_pixels, claim.after)
@@ -237,86 +181,61 @@ class VideoDetections:
             self._save(claim, batch, model)
         return False
 
-    def _open(self, claim: VideoClaim) -> BinaryIO:
+    def _open(self, claim: _Claim) -> BinaryIO:
         with from_storage(self.storage, LOST):
             return self.storage.open(claim.storage_key)
 
-    def _refuse_endless(self, claim: VideoClaim, frame: ClipFrame) -> None:
+    def _refuse_endless(self, claim: _Claim, frame: ClipFrame) -> None:
         if frame.number > MOST_LOOKS * claim.every:
             raise DetectionError(TOO_MANY)
         if frame.time_ms > 1000 * self.max_seconds + 5000:
             raise DetectionError(TOO_LONG)
 
-    def _save(self, claim: VideoClaim, batch: list[dict[str, Any]], model: str | None) -> None:
+    def _save(self, claim: _Claim, batch: list[dict[str, Any]], model: str | None) -> None:
         """What was found so far, how far it is and a sign of life, in one commit.
 
         Raises:
-            _Stopped: the claim is lost.
-            _Cancelled: its owner cancelled it.
+            Lost: the claim is lost.
+            Cancelled: its owner cancelled it.
         """
-        values: dict[str, object] = {"claimed_at": utcnow()}
+        values: dict[str, object] = {}
         if batch:
             values["progress"] = _progress(claim, batch[-1])
         if model is not None:
             values["model"] = model
-        cancelled = self._update(claim, Video.cancelled, **values)
-        if cancelled is None:
-            self.session.rollback()
-            raise _Stopped
+        cancelled = self.work.tell(claim.held, **values)
         if batch:
             self.session.execute(insert(VideoFrame), batch)
         self.session.commit()
         if cancelled:
-            raise _Cancelled
+            raise Cancelled
 
-    def _update(self, claim: VideoClaim, column: Any, **values: object) -> Any:
-        """Change the row of a claim that still holds; ``column`` of it, or None."""
-        return self.session.scalar(
-            update(Video)
-            .where(
-                Video.id == claim.video_id,
-                Video.status == VideoStatus.RUNNING,
-                Video.attempts == claim.attempt,
-            )
-            .values(**values)
-            .returning(column)
-            .execution_options(synchronize_session=False)
-        )
-
-    def _end(self, claim: VideoClaim, status: VideoStatus, **values: object) -> None:
-        ended = self._update(
-            claim, Video.id, status=status, claimed_by=None, finished_at=utcnow(), **values
-        )
-        told = self.outbox.clip(claim.video_id) if ended is not None else 0
+    def _end(self, claim: _Claim, status: VideoStatus, **values: object) -> None:
+        ended = self.work.end(claim.held, status, **values)
+        told = self.outbox.clip(claim.held.row_id) if ended else 0
         self.session.commit()
         if told:
             self.outbox.wake()
 
-    def _fail_or_retry(self, claim: VideoClaim, reason: str = FAILED) -> None:
+    def _fail_or_retry(self, claim: _Claim, reason: str = FAILED) -> None:
         self.session.rollback()
-        if claim.attempt >= MAX_ATTEMPTS:
+        if claim.held.attempt >= MAX_ATTEMPTS:
             self._end(claim, VideoStatus.FAILED, error=reason[:300])
         else:
-            self._update(claim, Video.id, status=VideoStatus.QUEUED, claimed_by=None)
+            self.work.wait_again(claim.held)
             self.session.commit()
 
-    def _put_back(self, claim: VideoClaim) -> None:
+    def _put_back(self, claim: _Claim) -> None:
         """As if it had never been claimed, but for what was found."""
         self.session.rollback()
-        self._update(
-            claim,
-            Video.id,
-            status=VideoStatus.QUEUED,
-            attempts=claim.attempt - 1,
-            claimed_by=None,
-        )
+        self.work.wait_again(claim.held, attempts=claim.held.attempt - 1)
         self.session.commit()
 
 
-def _row(claim: VideoClaim, frame: ClipFrame, boxes: tuple[Box, ...]) -> dict[str, Any]:
+def _row(claim: _Claim, frame: ClipFrame, boxes: tuple[Box, ...]) -> dict[str, Any]:
     best = sorted(boxes, key=lambda box: -box.score)[:MOST_BOXES]
     return {
-        "video_id": claim.video_id,
+        "video_id": claim.held.row_id,
         "number": frame.number,
         "time_ms": frame.time_ms,
         "boxes": [
@@ -330,9 +249,9 @@ def _row(claim: VideoClaim, frame: ClipFrame, boxes: tuple[Box, ...]) -> dict[st
     }
 
 
-def _progress(claim: VideoClaim, row: dict[str, Any]) -> float:
+def _progress(claim: _Claim, row: dict[str, Any]) -> float:
     """How much of the clip was looked at, 0 to 1; never 1 before its end."""
     parts = [row["time_ms"] / claim.duration_ms] if claim.duration_ms else []
     if claim.frames:
         parts.append((row["number"] + 1) / claim.frames)
-    return min(0.999, max(parts, default=0.0))
+    return min(ALMOST, max(parts, default=0.0))
