@@ -10,7 +10,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Detection, Image, ImageStatus, ImageTag, TagSource
 from apps.vision.types import Box
-from apps.vision.zoo.registry import BLOOD_CELLS, detectors, get_detector
+from apps.vision.zoo.registry import BLOOD_CELLS, EMBEDDED_DEFAULT, detectors, get_detector
 from tests.conftest import picture_bytes, stored_files
 
 
@@ -402,7 +402,13 @@ def test_a_card_has_the_figures_of_every_class(ann, spec):
     text = ann.get(f"/models/{spec.name}").text
     for row in spec.card.per_class:
         assert re.search(rf"{row.label}</td>.*{row.ap50:.3f}</td>.*{row.ap:.3f}</td>", text)
-    assert ("Meaning" in text) == any(row.note for row in spec.card.per_class)
+    assert "Meaning" in text
+
+
+def test_a_card_says_what_classes_mean_in_the_language_of_its_reader(ann):
+    row = r"pottedplant</td><td>화분"
+    page = ann.get(f"/models/{EMBEDDED_DEFAULT.name}", headers={"Accept-Language": "ko"}).text
+    assert re.search(row, page)
 
 
 def test_detect_again_with_another_model_uses_it_once(ann, app, upload):

@@ -112,9 +112,9 @@ def detector(
             report = check_detection(data)
             click.echo(report.text(), err=True)
             report.refuse_broken()
-        start = None if weights is None else _start(weights)
+        start, said = (None, {}) if weights is None else _start(weights)
         run, card = train_detector(
-            recipe, data, out, start=start, resume=resume, pause_after=minutes
+            recipe, data, out, said=said, start=start, resume=resume, pause_after=minutes
         )
     except AppError as error:
         _stop(error)
@@ -162,9 +162,10 @@ def _rows(score: "Score") -> list[str]:
     return [f"{score.pictures} pictures", *lines]
 
 
-def _start(weights: str) -> Any:
-    """Tensors of a file, or of a registered model whose weights are here."""
+def _start(weights: str) -> tuple[Any, dict[str, Any]]:
+    """Tensors of a file, or of a registered model whose weights are here; what the card says."""
     from apps.container import services
+    from apps.vision.zoo.store import sha256_of
     from apps.vision.zoo.weights import read_state
 
     path = Path(weights)
@@ -173,4 +174,5 @@ def _start(weights: str) -> Any:
         store = services().models.store
         store.verify(spec.weights)
         path = store.path(spec.weights)
-    return read_state(path)
+    name = path.name if path == Path(weights) else weights
+    return read_state(path), {"begins_with": {"name": name, "sha256": sha256_of(path)}}

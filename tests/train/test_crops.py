@@ -171,8 +171,9 @@ def test_a_part_without_objects_is_refused(data, tmp_path):
 def test_weights_to_begin_with_need_no_crops(data, tmp_path):
     recipe = DetectorRecipe(**WITH_CROPS)
     state = build_network(recipe, 2).state_dict()
-    train_detector(recipe, data, tmp_path, start=state)
+    _, card = train_detector(recipe, data, tmp_path, start=state)
     assert not (tmp_path / "crops").exists()
+    assert card["recipe"]["crops"] == 0
 
 
 def test_a_network_without_such_a_backbone_is_refused(data, tmp_path):

@@ -12,6 +12,7 @@ from apps.vision.train import runs
 from apps.vision.train.detection.augment import Augmenter
 from apps.vision.train.detection.make import (
     begin_with,
+    begun_from,
     build_network,
     measure_file,
     train_detector,
@@ -20,7 +21,7 @@ from apps.vision.train.detection.module import losses
 from apps.vision.train.detection.parts import divide
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import RECIPES, DetectorRecipe
-from apps.vision.zoo.architectures import LIGHT, SMALL, TINY
+from apps.vision.zoo.architectures import LIGHT, SMALL, TINY, Origin
 from tests.train.boxes import divided, rectangles, smears
 
 SMALLEST: dict[str, Any] = {
@@ -125,6 +126,14 @@ def test_weights_for_other_classes_can_be_begun_with(finished):
         begin_with(build_network(DetectorRecipe(builder=LIGHT), 2), state)
 
 
+@pytest.mark.parametrize("origin", [Origin.COCO, Origin.SCRATCH])
+def test_a_file_tells_whether_its_batch_norms_are_frozen(origin):
+    recipe = DetectorRecipe(builder="fasterrcnn_mobilenet_v3_large_320_fpn")
+    assert begun_from(recipe.builder, build_network(recipe, 2, origin).state_dict()) is origin
+    assert begun_from(LIGHT, {}) is Origin.SCRATCH
+    assert begun_from(recipe.builder, None) is Origin.SCRATCH
+
+
 def test_networks_that_learn_from_outlines_are_refused():
     with pytest.raises(InvalidInput, match="outlines"):
         build_network(DetectorRecipe(builder="maskrcnn_resnet50_fpn"), 2)
@@ -214,6 +223,8 @@ def test_a_file_of_weights_can_be_begun_with(train, tmp_path, finished):
     call = ["detector", "--data", tmp_path / "data", *QUICK, "--epochs", "1"]
     done = train(*call, "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "out" / "card.json").read_text())["origin"] == "coco"
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["origin"] == "scratch"  # our own networks are the same whatever they begin with
+    assert card["begins_with"] == {"name": weights.name, "sha256": finished[1]["sha256"]}
     unknown = train(*call, "--weights", "no.such", "--out", tmp_path / "no")
     assert "no model “no.such”" in unknown.output

@@ -27,7 +27,7 @@ class ClassScore:
     """Average precision of one class, 0..1."""
 
     label: str
-    ap: float  # COCO's: mean over IoU 0.50 to 0.95
+    ap: float  # mean over IoU 0.50 to 0.95
     ap50: float  # at IoU 0.50
     note: str  # English message id
 
@@ -45,7 +45,7 @@ class ModelCard:
     limits: tuple[str, ...]
     data: str
     split: str
-    ap: float | None  # box AP, COCO definition, 0..1; None: not measured
+    ap: float | None  # box AP, mean over IoU 0.50 to 0.95, 0..1; None: not measured
     parameters: int
     licence: str
     ap50: float | None = None  # at IoU 0.50, 0..1; None: not published
@@ -109,6 +109,30 @@ BLOOD_CELLS_NOTES = {
     "RBC": N_("red blood cell"),
     "WBC": N_("white blood cell"),
     "Platelets": N_("platelets"),
+}
+
+
+EVERYDAY_NOTES = {
+    "aeroplane": N_("aeroplane"),
+    "bicycle": N_("bicycle"),
+    "bird": N_("bird"),
+    "boat": N_("boat"),
+    "bottle": N_("bottle"),
+    "bus": N_("bus"),
+    "car": N_("car"),
+    "cat": N_("cat"),
+    "chair": N_("chair"),
+    "cow": N_("cow"),
+    "diningtable": N_("dining table"),
+    "dog": N_("dog"),
+    "horse": N_("horse"),
+    "motorbike": N_("motorbike"),
+    "person": N_("person"),
+    "pottedplant": N_("potted plant"),
+    "sheep": N_("sheep"),
+    "sofa": N_("sofa"),
+    "train": N_("train"),
+    "tvmonitor": N_("television or monitor"),
 }
 
 
@@ -182,13 +206,13 @@ def everyday(card: dict[str, Any]) -> DetectorSpec | None:
     return _trained(
         f"{card['architecture']}.everyday",
         card,
-        {},
+        EVERYDAY_NOTES,
         title=N_("Everyday things"),
         summary=N_("Finds 20 everyday things: people, animals, vehicles and furniture."),
         use=N_("Ordinary photographs, of any size."),
         limits=(
             N_("It knows the 20 classes of Pascal VOC and nothing else."),
-            N_("It sees a copy of at most 320 pixels: small things and crowds are missed."),
+            N_("It sees a small copy of each picture: small things and crowds are missed."),
             N_("It is often unsure, and torchvision's detectors are far better."),
         ),
         data=N_("11,432 photographs of Pascal VOC and COCO with 39,544 boxes."),

@@ -61,9 +61,9 @@ def train_detector(
     origin = begun_from(recipe.builder, start)
     network = build_network(recipe, len(data.classes), origin)
     if start is not None:
+        recipe = recipe.changed({"crops": 0})
         begin_with(network, start)
-    taught = start is not None or (out / LAST).is_file()
-    if recipe.crops and not taught:
+    if recipe.crops and not (out / LAST).is_file():
         claim(out, recipe, begun=(out / FOLDER / LAST).is_file(), resume=resume)
         first = learn_crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
         if first.ended == "paused":
