@@ -28,6 +28,7 @@ STILL: dict[str, Any] = {
     "zoom": (1.0, 1.0),
     "width": 96,
     "height": 64,
+    "keep": 96,
 }
 
 
@@ -210,7 +211,7 @@ def test_growing_views_begin_small_and_end_large(data):
 
 def test_the_seed_decides_every_view(data):
     store = PictureStore.of(data, 96)
-    augmenter = Augmenter(store, DetectorRecipe(width=96, height=64, mosaic=0.5))
+    augmenter = Augmenter(store, DetectorRecipe(mosaic=0.5).sized(64, 96))
     torch.manual_seed(5)
     first = augmenter(torch.arange(4), 0.0)[0]
     torch.manual_seed(5)

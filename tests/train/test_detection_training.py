@@ -15,6 +15,7 @@ from apps.vision.train.detection.make import (
     begun_from,
     build_network,
     measure_file,
+    sized,
     train_detector,
 )
 from apps.vision.train.detection.module import losses
@@ -46,7 +47,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("builder", [SMALL, LIGHT, TINY])
 def test_the_loss_falls_in_a_few_steps(builder, tmp_path):
     store = PictureStore.of(smears(tmp_path, 2), 160)
-    recipe = DetectorRecipe(builder=builder, width=160, height=128, zoom=(1.0, 1.0), mirror=0.0)
+    recipe = DetectorRecipe(builder=builder, zoom=(1.0, 1.0), mirror=0.0).sized(128, 160)
     torch.manual_seed(0)
     network = build_network(recipe, 1).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
@@ -63,12 +64,45 @@ def test_the_loss_falls_in_a_few_steps(builder, tmp_path):
 
 def test_other_detectors_of_torchvision_give_losses_too(tmp_path):
     store = PictureStore.of(rectangles(tmp_path, 2), 96)
-    recipe = DetectorRecipe(builder="ssdlite320_mobilenet_v3_large", width=96, height=64)
+    recipe = DetectorRecipe(builder="ssdlite320_mobilenet_v3_large").sized(64, 96)
     network = build_network(recipe, 2).train()
     views, targets = Augmenter(store, recipe)(torch.arange(2), 0.0)
     parts = losses(network, views, targets)
     assert set(parts) == {"bbox_regression", "classification"}
     assert all(torch.isfinite(part) for part in parts.values())
+
+
+@pytest.mark.parametrize(
+    ("builder", "values", "width", "height"),
+    [
+        ("fasterrcnn_resnet50_fpn", {}, 1344, 800),
+        ("fasterrcnn_resnet50_fpn_v2", {}, 1344, 800),
+        ("fasterrcnn_mobilenet_v3_large_fpn", {}, 1344, 800),
+        ("fasterrcnn_resnet50_fpn", {"seen": (640, 480)}, 640, 480),
+        (SMALL, {}, 320, 256),
+        (LIGHT, {}, 320, 320),
+        (TINY, {}, 192, 192),
+    ],
+)
+def test_objects_are_as_large_in_training_as_in_use(tmp_path, builder, values, width, height):
+    still: dict[str, Any] = {"zoom": (1.0, 1.0), "stretch": 0.0, "mirror": 0.0}
+    recipe = DetectorRecipe(builder=builder, **still, **values)
+    with torch.device("meta"):
+        network = build_network(recipe, 2)
+    store = PictureStore.of(rectangles(tmp_path, 1), 96)
+    views, [target] = Augmenter(store, sized(recipe, network))(torch.tensor([0]), 0.0)
+    assert views.shape == (1, 3, height, width)
+    boxes = {"boxes": store.truths[0].boxes}
+    _, [seen] = network.transform.eval()([store.picture(0)], [boxes])
+    sides, wanted = (b[:, 2:] - b[:, :2] for b in (target["boxes"], seen["boxes"]))
+    assert torch.allclose(sides, wanted, rtol=0.02)
+
+
+def test_sizes_that_are_set_are_kept():
+    recipe = DetectorRecipe(width=160, keep=96).sized(800, 1333)
+    assert recipe.sides == (160, 800, 96)
+    assert DetectorRecipe().sized(800, 1333).sides.keep == 1333
+    assert DetectorRecipe().sized(192, 192).sides.keep == 640
 
 
 @pytest.fixture(scope="module")

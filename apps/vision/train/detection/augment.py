@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from apps.vision.train.detection.pictures import FILL, PictureStore
-from apps.vision.train.detection.recipe import DetectorRecipe
+from apps.vision.train.detection.recipe import DetectorRecipe, whole_strides
 
 SMALLEST = 3.0  # pixels; a box with a shorter side after cutting is dropped
-STEP = 32  # sides of a batch are multiples of the coarsest stride
 
 Target = dict[str, Tensor]  # "boxes" (n, 4) xyxy and "labels" (n,)
 
@@ -92,7 +91,9 @@ class Augmenter:
         """
         recipe = self.recipe
         factor = self._size(progress)
-        height, width = (_rounded(side * factor) for side in (recipe.height, recipe.width))
+        height, width = (
+            whole_strides(side * factor) for side in (recipe.sides.height, recipe.sides.width)
+        )
         places = places.cpu()
         mosaics = int(len(places) * recipe.mosaic) if progress < 1 - recipe.calm else 0
         parts = [self._mosaics(places[:mosaics], height, width)] if mosaics else []
@@ -176,8 +177,3 @@ def cut_boxes(boxes: Tensor, height: int, width: int, visible: float) -> tuple[T
 def drawn(count: int, low: float, high: float) -> Tensor:
     """(count,) numbers, drawn from [low, high)."""
     return torch.rand(count) * (high - low) + low
-
-
-def _rounded(side: float) -> int:
-    """To whole strides, halves of which mosaics can have too."""
-    return max(STEP, round(side / STEP) * STEP)

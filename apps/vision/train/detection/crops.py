@@ -122,7 +122,7 @@ class CropData(LightningDataModule):
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else "cpu"
         self.train, self.val = (
-            Crops(PictureStore.of(part, self.recipe.keep, device), self.recipe)
+            Crops(PictureStore.of(part, self.recipe.sides.keep, device), self.recipe)
             for part in (self.parts.train, self.parts.val)
         )
         if not self.train or not self.val:

@@ -45,7 +45,7 @@ class DetectionDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else "cpu"
-        train, val = (PictureStore.of(part, self.recipe.keep, device) for part in self.parts)
+        train, val = (PictureStore.of(part, self.recipe.sides.keep, device) for part in self.parts)
         self.augmenter = Augmenter(train, self.recipe)
         self.val_store = val
 

@@ -60,6 +60,7 @@ def train_detector(
     torch.manual_seed(recipe.seed)  # of the random weights
     origin = begun_from(recipe.builder, start)
     network = build_network(recipe, len(data.classes), origin)
+    recipe = sized(recipe, network)
     if start is not None:
         recipe = recipe.changed({"crops": 0})
         begin_with(network, start)
@@ -129,6 +130,15 @@ def build_network(
     return see(build(recipe.builder, classes + 1, origin), recipe.seen)
 
 
+def sized(recipe: DetectorRecipe, network: nn.Module) -> DetectorRecipe:
+    """``recipe`` with the sizes that ``network`` scales pictures to in use, unless it has its own.
+
+    A Faster R-CNN is trained on batches as they are, past its own scaling (module.losses).
+    """
+    transform: Any = network.transform
+    return recipe.sized(transform.min_size[-1], transform.max_size)
+
+
 def begin_with(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Load ``state`` into ``network``; its last layers may be for other classes.
 
@@ -152,7 +162,8 @@ def measure_file(path: Path, recipe: DetectorRecipe, test: DetectionData) -> Sco
     network = build_network(recipe, len(test.classes), begun_from(recipe.builder, state))
     network.load_state_dict(state)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return measure(network, PictureStore.of(test, recipe.keep, device), recipe.rule)
+    keep = sized(recipe, network).sides.keep
+    return measure(network, PictureStore.of(test, keep, device), recipe.rule)
 
 
 def figures(score: Score) -> dict[str, Any]:

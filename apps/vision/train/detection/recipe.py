@@ -2,11 +2,22 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 from apps.vision.train.recipes import Mode, Optimizer, Recipe, Schedule, between, whole, wrong
 from apps.vision.zoo.architectures import LIGHT, SMALL, TINY
 
 COCO, VOC = "coco", "voc"
+STRIDE = 32  # the coarsest of the networks; sides of a batch are multiples of it
+KEPT = 640  # pixels, longest side: room to zoom in where the network itself sees less
+
+
+class Sides(NamedTuple):
+    """Pixels of :class:`DetectorRecipe`."""
+
+    width: int
+    height: int
+    keep: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +25,8 @@ class DetectorRecipe(Recipe):
     """A recipe with what only detectors have.
 
     Sizes are in pixels. Pictures are scaled to fit into ``width`` x ``height`` and then zoomed;
-    what sticks out is cut off, and what is not covered is grey.
+    what sticks out is cut off, and what is not covered is grey. Where they are not set, they are
+    what the network scales to in use, so that objects are as large in training as then.
     """
 
     builder: str = SMALL  # a key of architectures.BUILDERS
@@ -22,9 +34,9 @@ class DetectorRecipe(Recipe):
     test: int | None = None  # pictures held out, where the data has no parts; None: a tenth
     val: int | None = None
     split_seed: int = 20  # of what is held out: another training seed measures the same pictures
-    width: int = 320  # of a training batch
-    height: int = 256
-    keep: int = 640  # longest side of the pictures that are kept in memory
+    width: int | None = None  # of a training batch; None: see above
+    height: int | None = None
+    keep: int | None = None  # longest side of the pictures that are kept in memory
     sizes: tuple[float, ...] = (1.0,)  # a batch is as large as one of these times width, height
     growing: bool = False  # sizes one after the other, not drawn (Tan and Le 2021)
     zoom: tuple[float, ...] = (0.8, 1.4)  # smallest and largest
@@ -57,6 +69,20 @@ class DetectorRecipe(Recipe):
     # RoIAlign's gradient on a GPU adds in any order; torchvision's other way is many times slower.
     deterministic: bool = False
 
+    @property
+    def sides(self) -> Sides:
+        """Those of :meth:`sized`; raises ValueError before it."""
+        if self.width is None or self.height is None or self.keep is None:
+            raise ValueError("the recipe has no sizes yet")
+        return Sides(self.width, self.height, self.keep)
+
+    def sized(self, short: int, long: int) -> Self:
+        """With the sizes that are not set, for a network that scales pictures to ``short`` pixels
+        on the short side, at most ``long`` on the long one."""
+        own = Sides(whole_strides(long), whole_strides(short), max(KEPT, long))
+        missing = {k: v for k, v in own._asdict().items() if getattr(self, k) is None}
+        return replace(self, **missing)
+
     def half(self, device: str) -> bool:
         """Whether the backbone computes in bfloat16 on a device of this type."""
         return {"cuda": self.half_backbone, "cpu": self.half_on_cpu}.get(device, False)
@@ -64,8 +90,8 @@ class DetectorRecipe(Recipe):
     def _check(self) -> None:
         super()._check()
         for name in ("width", "height", "keep", "crops_side"):
-            if getattr(self, name) < 32:
-                raise wrong(name, getattr(self, name), "a whole number from 32")
+            if getattr(self, name) is not None and getattr(self, name) < STRIDE:
+                raise wrong(name, getattr(self, name), f"a whole number from {STRIDE}")
         for name in ("mirror", "upside_down", "grey", "mosaic", "calm", "visible", "positives"):
             if not 0 <= getattr(self, name) <= 1:
                 raise wrong(name, getattr(self, name), "a number from 0 to 1")
@@ -85,8 +111,16 @@ class DetectorRecipe(Recipe):
             raise wrong("rule", self.rule, "coco or voc")
 
 
+def whole_strides(side: float) -> int:
+    """``side`` rounded to strides, and at least one."""
+    return max(STRIDE, round(side / STRIDE) * STRIDE)
+
+
 BLOOD_CELLS = DetectorRecipe(
     name="blood-cells",
+    width=320,
+    height=256,
+    keep=640,
     epochs=32,
     batch=4,
     lr=1e-3,
