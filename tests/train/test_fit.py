@@ -86,6 +86,15 @@ def test_a_pause_ends_the_call_and_a_resume_goes_on(tmp_path):
     assert torch.allclose(_module.network[0].weight, whole.network[0].weight)
 
 
+def test_a_training_may_be_resumed_with_more_patience(tmp_path):
+    """The loss never gets better: the first validation is the best."""
+    lost = replace(RECIPE, epochs=9, lr=1e-30, optimizer=Optimizer.SGD, patience=2)
+    _module, run = trained(tmp_path, lost)
+    assert (run.ended, run.epochs) == ("patience", 3)
+    _module, run = trained(tmp_path, replace(lost, patience=5), resume=True)
+    assert (run.ended, run.epochs) == ("patience", 6)
+
+
 def test_a_run_whose_folder_was_moved_can_be_resumed(tmp_path):
     _module, run = trained(tmp_path, pause_after=1e-6)
     run.out.rename(tmp_path / "moved")

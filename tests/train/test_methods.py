@@ -1,6 +1,7 @@
 """The methods of the course, each by the effect that it has on small made data."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from apps.vision.train import runs
+from apps.vision.train.callbacks import MovingAverage
 from apps.vision.train.fit import fit
 from apps.vision.train.module import make_optimizer
 from apps.vision.train.recipes import Optimizer, Recipe, Schedule
@@ -128,7 +130,7 @@ def test_the_rate_follows_the_clock_when_minutes_are_given(tmp_path):
 class Scripted(Line):
     """Says the validation losses of a script, whatever it learns."""
 
-    losses = [5.0, 3.0, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0]
+    losses = [5.0, 3.0, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0]
 
     def validation_step(self, batch: Any, _index: int) -> None:
         self.log("val_loss", self.losses[self.current_epoch])
@@ -156,6 +158,22 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path):
     assert (result.ended, result.epochs) == ("patience", 5)
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(2, 6), (3, 8), (4, 8), (5, 10)])
+def test_patience_counts_epochs_also_where_not_every_one_is_validated(tmp_path, patience, epochs):
+    recipe = replace(RECIPE, epochs=12, patience=patience, validate_every=2)
+    module = scripted(recipe)
+    module.losses = [*module.losses, 4.0, 4.0]
+    _module, result = run(tmp_path, recipe, module=module)
+    assert (result.ended, result.epochs) == ("patience", epochs)
+
+
+def test_a_plateau_counts_epochs_also_where_not_every_one_is_validated(tmp_path):
+    recipe = replace(RECIPE, epochs=10, schedule=Schedule.PLATEAU, plateau=2, validate_every=2)
+    _module, result = run(tmp_path, recipe, module=scripted(recipe))
+    rates = [row["lr"] for row in runs.read_metrics(result.out)]
+    assert rates == pytest.approx([0.02] * 8 + [0.002] * 2)
+
+
 def test_a_plateau_lowers_the_rate(tmp_path):
     recipe = replace(RECIPE, epochs=8, schedule=Schedule.PLATEAU, plateau=1, drop=0.1)
     _module, result = run(tmp_path, recipe, module=scripted(recipe))
@@ -173,3 +191,12 @@ def test_averaged_weights_are_smoother_than_the_last_ones(tmp_path):
         result = run(tmp_path, recipe, str(ema), module)[1]
         scores[ema] = runs.read_metrics(result.out)[-1]["val_loss"]
     assert scores[0.98] < scores[None]
+
+
+def test_averaged_weights_are_where_the_training_is():
+    """Lightning sets callbacks up while the module is still on the CPU."""
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+    average, module, saved = MovingAverage(0.9), line(RECIPE), {"state_dict": {}}
+    average.setup(trainer, module, "fit")
+    average.on_save_checkpoint(trainer, module, saved)
+    assert {value.device.type for value in saved["state_dict"].values()} == {"meta"}

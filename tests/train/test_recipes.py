@@ -45,7 +45,7 @@ def test_texts_of_the_command_line_become_values():
         ("seed", True), ("deterministic", "maybe"), ("devices", 0), ("weight_decay", -1),
         ("augment", "explode"), ("channels", 2), ("mean", "0.5"), ("network", "perceptron"),
         ("size", "x"), ("held_out", 1), ("minutes", "inf"), ("mean", 5), ("train_size", 0),
-        ("strategy", "head"), ("dropout", 2),
+        ("strategy", "head"), ("dropout", 2), ("rise", 1),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_the_name_of_its_field(field, value):
@@ -100,6 +100,7 @@ def test_one_cycle_goes_up_and_then_down():
     assert found[0] == pytest.approx(0.04)
     assert max(range(101), key=found.__getitem__) == 30
     assert found[-1] == pytest.approx(0.01)
+    assert rates(schedule=Schedule.ONE_CYCLE, rise=0.99)[-1] == pytest.approx(0.01)
 
 
 def test_a_warm_up_begins_small_and_then_leaves_the_schedule_alone():

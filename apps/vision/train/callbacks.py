@@ -1,5 +1,6 @@
 """What happens beside the steps: the clock, seeds, averaged weights and the record of a run."""
 
+import math
 import random
 import time
 from datetime import timedelta
@@ -9,10 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    Timer,
+    WeightAveraging,
+)
 
 from apps.errors import N_, InvalidInput
 from apps.vision.train import runs
+from apps.vision.train.recipes import Recipe
 
 
 class Clock(Timer):
@@ -119,6 +127,28 @@ class MovingAverage(WeightAveraging):
                 torch._foreach_copy_(means, new)
 
         super().__init__(multi_avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # The module is still on the CPU, and every step would wait for its weights to come there.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+
+class Patience(EarlyStopping):
+    """Ends a training after ``epochs`` without a better monitor."""
+
+    def __init__(self, epochs: int, recipe: Recipe) -> None:
+        validations = validations_of(epochs, recipe)
+        super().__init__(recipe.monitor, patience=validations, mode=recipe.mode.value)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Another patience than before is what a training may be resumed with.
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+
+def validations_of(epochs: int, recipe: Recipe) -> int:
+    """How many validations there are in so many epochs, rounded up."""
+    return math.ceil(epochs / recipe.validate_every)
 
 
 class History(Callback):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from apps.errors import N_, Conflict, InvalidInput
 from apps.vision.train import runs
@@ -27,6 +27,7 @@ from apps.vision.train.callbacks import (
     Finite,
     History,
     MovingAverage,
+    Patience,
     Pause,
 )
 from apps.vision.train.module import RecipeModule
@@ -181,9 +182,7 @@ def _trainer(
     if recipe.ema is not None:
         callbacks.append(MovingAverage(recipe.ema))
     if recipe.patience is not None:
-        callbacks.append(
-            EarlyStopping(recipe.monitor, patience=recipe.patience, mode=recipe.mode.value)
-        )
+        callbacks.append(Patience(recipe.patience, recipe))
     pause = None if pause_after is None else Pause(pause_after)
     callbacks += [pause] if pause is not None else []
     terminal = sys.stderr.isatty()

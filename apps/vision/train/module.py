@@ -9,7 +9,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from apps.vision.train.callbacks import Clock
+from apps.vision.train.callbacks import Clock, validations_of
 from apps.vision.train.recipes import Optimizer, Recipe, Schedule
 from apps.vision.train.schedules import factor
 
@@ -64,9 +64,17 @@ class RecipeModule(LightningModule):
     def _plateau(self, optimizer: TorchOptimizer) -> dict[str, Any]:
         recipe = self.recipe
         scheduler = ReduceLROnPlateau(
-            optimizer, mode=recipe.mode.value, factor=recipe.drop, patience=recipe.plateau
+            optimizer,
+            mode=recipe.mode.value,
+            factor=recipe.drop,
+            patience=validations_of(recipe.plateau, recipe),
         )
-        return {"scheduler": scheduler, "interval": "epoch", "monitor": recipe.monitor}
+        return {
+            "scheduler": scheduler,
+            "interval": "epoch",
+            "frequency": recipe.validate_every,  # there is no monitor in other epochs
+            "monitor": recipe.monitor,
+        }
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:

@@ -100,6 +100,8 @@ class Recipe:
             raise wrong("batch", self.batch, 'a whole number from 1, or "full"')
         between(self, 0, math.inf, "lr", "minutes", "clip")
         between(self, 0, 1, "lr_end", "rise", "drop", "ema")
+        if self.rise == 1:
+            raise wrong("rise", self.rise, "a number above 0 and below 1")
         between(self, 0, math.inf, "weight_decay", closed=True)
         between(self, 0, 1, "momentum", closed=True)
         if self.epochs is None and self.minutes is None:
