@@ -68,6 +68,65 @@ def test_a_yolo_picture_without_a_label_file_has_no_boxes(tmp_path):
     assert (picture.width, picture.height) == (96, 64)
 
 
+def test_a_yolo_label_file_without_a_picture_is_a_missing_picture(tmp_path):
+    rectangles(tmp_path, 1)
+    (tmp_path / "classes.txt").write_text("flat\ntall\n")
+    (tmp_path / "labels").mkdir()
+    for name, text in (("0", "0 .5 .5 .1 .1"), ("gone", "1 .5 .5 .1 .1"), ("classes", "flat\n")):
+        (tmp_path / "labels" / f"{name}.txt").write_text(text)
+    _, missing = folders.read(tmp_path).pictures
+    assert (missing.name, missing.file) == ("labels/gone.txt", None)
+
+
+CALLED = [
+    ("training", "train"), ("Valid", "val"), ("validation", "val"), ("minival", "val"),
+    ("TESTING", "test"), ("default", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "split"), CALLED)
+def test_parts_that_people_call_otherwise_are_known(data, tmp_path, name, split):
+    data = replace(data, pictures=tuple(replace(p, split=name) for p in data.pictures))
+    coco.write(data, tmp_path / coco.ANNOTATIONS)
+    assert {picture.split for picture in folders.read(tmp_path).pictures} == {split}
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations" / f"instances_{name}2017.json"
+    coco.write(replace(data, pictures=tuple(replace(p, split=None) for p in data.pictures)), path)
+    (tmp_path / coco.ANNOTATIONS).unlink()
+    assert {picture.split for picture in folders.read(tmp_path).pictures} == {split}
+    voc.write(data, tmp_path / "voc")
+    assert {picture.split for picture in folders.read(tmp_path / "voc").pictures} == {split}
+
+
+@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize(("name", "split"), CALLED[:-1])
+def test_yolo_folders_of_parts_may_be_called_otherwise(tmp_path, name, split, described):
+    rectangles(tmp_path / "made", 1)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "made" / "images").rename(tmp_path / "images" / name)
+    if described:
+        (tmp_path / "data.yaml").write_text(f"names: [flat, tall]\n{name}: images/{name}\n")
+    else:
+        (tmp_path / "classes.txt").write_text("flat\ntall\n")
+    assert [picture.split for picture in folders.read(tmp_path).pictures] == [split]
+
+
+def test_a_part_that_nobody_knows_is_refused_by_its_name(data, tmp_path):
+    odd = replace(data, pictures=(*data.pictures[:2], replace(data.pictures[2], split="extra")))
+    coco.write(odd, tmp_path / coco.ANNOTATIONS)
+    with pytest.raises(InvalidInput, match=r"images\[2\]: there is no part “extra”"):
+        folders.read(tmp_path)
+    voc.write(odd, tmp_path / "voc")
+    with pytest.raises(InvalidInput, match=r"extra\.txt .*no part “extra”"):
+        folders.read(tmp_path / "voc")
+    (tmp_path / coco.ANNOTATIONS).unlink()
+    (tmp_path / "classes.txt").write_text("flat\n")
+    for name in ("train", "extra"):
+        (tmp_path / "images" / name).mkdir()
+    with pytest.raises(InvalidInput, match="no part “extra”"):
+        folders.read(tmp_path)
+
+
 def test_coco_as_it_is_published_has_a_file_and_a_folder_for_each_part(data, tmp_path):
     (tmp_path / "annotations").mkdir()
     for split in ("train", "val"):

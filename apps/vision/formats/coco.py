@@ -14,6 +14,7 @@ from apps.vision.formats.dataset import (
     LabelledBox,
     LabelledPicture,
     PictureFolder,
+    split_of,
     unreadable,
 )
 
@@ -26,7 +27,8 @@ def read(
     """The data set in the folder ``root``: ``annotations``, and pictures in it or in zips.
 
     Args:
-        split: part that all of its pictures belong to, unless they name one.
+        split: part that all of its pictures belong to, unless they name one; see
+            :func:`apps.vision.formats.dataset.split_of`.
         pictures: a folder below ``root`` where pictures may be too.
 
     Raises:
@@ -44,6 +46,7 @@ def read(
     for place, row in _rows(path, content, "categories"):
         classes[_get(path, place, row, "id", int)] = _get(path, place, row, "name", str)
     boxes = _boxes(path, content, classes)
+    split = None if split is None else split_of(split, path)
     found = []
     for place, row in _rows(path, content, "images"):
         name = _get(path, place, row, "file_name", str)
@@ -54,7 +57,7 @@ def read(
                 width=_get(path, place, row, "width", int),
                 height=_get(path, place, row, "height", int),
                 boxes=tuple(boxes.pop(_get(path, place, row, "id", int), ())),
-                split=_get(path, place, row, "split", str) if "split" in row else split,
+                split=_split(path, place, row) or split,
             )
         )
     if boxes:
@@ -91,6 +94,12 @@ def write(data: DetectionData, path: Path) -> None:
         "categories": [{"id": number, "name": label} for label, number in numbers.items()],
     }
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _split(path: Path, place: str, row: dict[str, Any]) -> str | None:
+    if "split" not in row:
+        return None
+    return split_of(_get(path, place, row, "split", str), path, place)
 
 
 def _boxes(path: Path, content: Any, classes: dict[int, str]) -> dict[int, list[LabelledBox]]:

@@ -12,6 +12,18 @@ from apps.errors import N_, InvalidInput
 
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the picture
 
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+_CALLED = {
+    **{split: split for split in SPLITS},
+    "training": TRAIN,
+    "valid": VAL,
+    "validation": VAL,
+    "minival": VAL,
+    "testing": TEST,
+}
+UNDIVIDED = "default"
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledBox:
@@ -19,7 +31,7 @@ class LabelledBox:
 
     label: str
     corners: Corners
-    difficult: bool = False  # hard to see: neither trained on nor counted, as in Pascal VOC
+    difficult: bool = False  # hard to see, or a crowd: neither trained on nor counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ class LabelledPicture:
     width: int  # pixels, as the labels say; 0: they do not
     height: int
     boxes: tuple[LabelledBox, ...] = ()
-    split: str | None = None  # "train", "val", "test", where the data set is divided
+    split: str | None = None  # of SPLITS, where the data set is divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,27 @@ class PictureFolder:
             raise unreadable(archive, str(error)) from error
         for name in names:
             self._members.setdefault(name, PictureFile(archive, name))
+
+
+def split_called(name: str) -> str | None:
+    """The split that people also call ``name``, in any case; None: they call none so."""
+    return _CALLED.get(name.lower())
+
+
+def split_of(name: str, path: Path, place: str = "") -> str | None:
+    """As :func:`split_called`; None for CVAT's "default", which is no part.
+
+    Args:
+        path: the file that has the name; ``place`` in it.
+
+    Raises:
+        InvalidInput: nobody calls a split so, and its pictures would be in no part unnoticed.
+    """
+    split = split_called(name)
+    if split is None and name.lower() != UNDIVIDED:
+        where = f"{place}: " if place else ""
+        raise unreadable(path, f"{where}there is no part “{name}”, only {', '.join(SPLITS)}")
+    return split
 
 
 def is_safe(name: str) -> bool:

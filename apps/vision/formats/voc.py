@@ -18,6 +18,7 @@ from apps.vision.formats.dataset import (
     LabelledPicture,
     PictureFolder,
     is_safe,
+    split_of,
     unreadable,
 )
 
@@ -101,9 +102,10 @@ def _splits(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted((root / SETS).glob("*.txt"), reverse=True):
         if "_" not in path.stem and path.stem != "trainval":  # not the lists of single classes
+            split = split_of(path.stem, path)
             for line in path.read_text(encoding="utf-8").split("\n"):
-                if line.strip():
-                    found[line.split()[0]] = path.stem
+                if line.strip() and split is not None:
+                    found[line.split()[0]] = split
     return found
 
 

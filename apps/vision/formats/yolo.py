@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from apps.errors import InvalidImage
+from apps.errors import InvalidImage, InvalidInput
 from apps.vision.decode import FORMATS, upright_size
 from apps.vision.formats.dataset import (
     DetectionData,
@@ -20,17 +20,19 @@ from apps.vision.formats.dataset import (
     LabelledPicture,
     PictureFile,
     is_safe,
+    split_called,
+    split_of,
     unreadable,
 )
 
 YAML, CLASSES = "data.yaml", "classes.txt"
 PICTURES, LABELS = "images", "labels"
-SPLITS = ("train", "val", "test")
 ENDINGS = {f".{extension}" for extension, _ in FORMATS.values()} | {".jpeg", ".tiff"}
 
 
 def read(root: Path) -> DetectionData:
-    """The data set in the folder ``root``. A picture without a label file has no boxes.
+    """The data set in the folder ``root``. A picture without a label file has no boxes; a label
+    file without a picture is a picture that is missing, called as the file of labels.
 
     Raises:
         InvalidInput: no pictures, or a file that is not in this format; the text names its line.
@@ -43,6 +45,8 @@ def read(root: Path) -> DetectionData:
                 pictures.append(_picture(root, path, split, classes))
     if not pictures:
         raise unreadable(root / PICTURES, "there is no picture")
+    known = {labels_of(PurePosixPath(picture.name)).as_posix() for picture in pictures}
+    pictures += list(_missing(root, folders, known, classes))
     return DetectionData(classes, tuple(pictures))
 
 
@@ -93,9 +97,7 @@ def _describe(root: Path) -> tuple[tuple[str, ...], dict[str, str | None]]:
             rows = listed.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise unreadable(listed, str(error)) from error
-        below = {f"{PICTURES}/{split}": split for split in SPLITS}
-        there = {folder: split for folder, split in below.items() if (root / folder).is_dir()}
-        return tuple(line.strip() for line in rows if line.strip()), {**there} or {PICTURES: None}
+        return tuple(line.strip() for line in rows if line.strip()), _below(root)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -108,6 +110,14 @@ def _describe(root: Path) -> tuple[tuple[str, ...], dict[str, str | None]]:
     return _names(path, content.get("names")), _folders(path, content)
 
 
+def _below(root: Path) -> dict[str, str | None]:
+    """The folders in images/ if some of them are parts of the data, else images/ as a whole."""
+    folders = sorted(path for path in (root / PICTURES).glob("*") if path.is_dir())
+    if not any(split_called(path.name) for path in folders):
+        return {PICTURES: None}
+    return {f"{PICTURES}/{path.name}": split_of(path.name, path) for path in folders}
+
+
 def _names(path: Path, names: Any) -> tuple[str, ...]:
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
@@ -118,13 +128,15 @@ def _names(path: Path, names: Any) -> tuple[str, ...]:
 
 def _folders(path: Path, content: dict[str, Any]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
-    for split in SPLITS:
-        value = content.get(split) or (content.get("valid") if split == "val" else None)
+    for key, value in content.items():
+        split = split_called(str(key))
+        if split is None:  # another setting
+            continue
         for folder in value if isinstance(value, list) else [value] if value else []:
             # Downloads often say ../train/images although it is train/images.
             name = str(folder).removeprefix("../").removeprefix("./")
             if not is_safe(name):
-                raise unreadable(path, f"“{split}” leads out of the folder: {folder}")
+                raise unreadable(path, f"“{key}” leads out of the folder: {folder}")
             found[name] = split
     if not found:
         raise unreadable(path, "it names no folder as train, val or test")
@@ -140,8 +152,25 @@ def _picture(
     except (OSError, InvalidImage):
         width, height = 0, 0  # the check of the data names it
     labels = root / labels_of(PurePosixPath(path.relative_to(root).as_posix()))
-    boxes = tuple(_boxes(labels, width, height, classes)) if labels.is_file() else ()
+    there = width > 0 and labels.is_file()
+    boxes = tuple(_boxes(labels, width, height, classes)) if there else ()
     return LabelledPicture(name, PictureFile(path), width, height, boxes, split)
+
+
+def _missing(
+    root: Path, folders: dict[str, str | None], known: set[str], classes: tuple[str, ...]
+) -> Iterator[LabelledPicture]:
+    """Label files with boxes that are not ``known``; other texts may lie beside them."""
+    for folder, split in folders.items():
+        for path in sorted((root / labels_of(PurePosixPath(folder, "any")).parent).rglob("*.txt")):
+            name = path.relative_to(root).as_posix()
+            try:
+                boxes = name not in known and any(_boxes(path, 1, 1, classes))
+            except InvalidInput:
+                continue
+            if boxes:
+                known.add(name)
+                yield LabelledPicture(name, None, 0, 0, (), split)
 
 
 def labels_of(path: PurePosixPath) -> PurePosixPath:
