@@ -103,12 +103,41 @@ def test_means_are_over_overlaps_and_over_the_classes_that_have_boxes(rule):
     assert score.pictures == 1
 
 
-def test_only_voc_leaves_difficult_boxes_out():
-    scores = {}
-    for rule in (COCO, VOC):
-        accuracy = Accuracy(("one",), rule)
-        accuracy.add(found((A, 0.9)), truth(A, B, difficult=[1]))
-        scores[rule] = accuracy.compute()
-    assert scores[VOC].ap50 == 1
-    assert scores[VOC].classes[0].boxes == 1
-    assert scores[COCO].ap50 == pytest.approx(0.5, abs=0.01)
+def scored(rule, answer, *truths):
+    accuracy = Accuracy(("one",), rule)
+    for each in truths:
+        accuracy.add(answer, each)
+    return accuracy.compute()
+
+
+@pytest.mark.parametrize("rule", [COCO, VOC])
+def test_difficult_boxes_count_neither_way(rule):
+    """Not found, found, and found twice before the others: always the same score."""
+    there = truth(A, B, difficult=[1])
+    for rows in ([], [(B, 0.95)], [(B, 0.95), (B, 0.92)]):
+        score = scored(rule, found(*rows, (A, 0.9)), there)
+        assert (score.ap50, score.ap) == (pytest.approx(1), pytest.approx(1))
+        assert score.classes[0].boxes == 1
+    # what is found nowhere is as wrong as ever: precision 1/2 at the only recall
+    assert scored(rule, found((FAR, 0.95), (A, 0.9)), there).ap50 == pytest.approx(0.5)
+
+
+def test_what_is_found_in_a_crowd_is_not_wrong_however_small_it_is():
+    crowd = (20, 20, 70, 70)
+    person = (30, 30, 40, 50)  # a twelfth of the crowd, all of it inside
+    outside = (60, 30, 80, 50)  # half of it inside
+    there = truth(A, crowd, difficult=[1])
+    assert scored(COCO, found((person, 0.95), (A, 0.9)), there).ap50 == pytest.approx(1)
+    assert scored(COCO, found((person, 0.95), (A, 0.9)), there).ap == pytest.approx(1)
+    half = scored(COCO, found((outside, 0.95), (A, 0.9)), there)
+    assert half.ap50 == pytest.approx(1)  # IoU 0.5 asks for half of the box
+    assert half.ap == pytest.approx(0.55)  # from 0.55 on it is wrong: (1 + 9 * 0.5) / 10
+    assert scored(VOC, found((person, 0.95), (A, 0.9)), there).ap50 == pytest.approx(0.5)
+
+
+def test_a_class_with_nothing_but_difficult_boxes_is_in_no_mean():
+    accuracy = Accuracy(("one", "crowds"), COCO)
+    accuracy.add(found((A, 0.9)), truth(A, B, difficult=[1], labels=[1, 2]))
+    score = accuracy.compute()
+    assert score.ap == pytest.approx(1)
+    assert (score.classes[1].boxes, score.classes[1].ap) == (0, 0)

@@ -50,8 +50,11 @@ class Accuracy:
 
     Args:
         classes: labels 1, 2, …
-        rule: "coco" (101 points of the curve, by torchmetrics; difficult boxes are like others)
-            or "voc" (area under the curve; difficult boxes count neither way).
+        rule: "coco" (101 points of the curve, by torchmetrics) or "voc" (area under the curve).
+            Difficult boxes, COCO's crowds among them, count neither way: they need not be found,
+            and what is found on them is not wrong. With "coco", as its crowds, that is any box
+            enough of which lies in them (pycocotools); with "voc", one that overlaps them as
+            other objects have to be.
     """
 
     def __init__(self, classes: Sequence[str], rule: str = COCO) -> None:
@@ -69,7 +72,7 @@ class Accuracy:
         """The accuracy over all pictures so far."""
         table = self._coco() if self.rule == COCO else self._voc()  # (10, classes)
         counts = [
-            sum(int((t.labels[~self._ignored(t)] == k).sum()) for t in self.truths)
+            sum(int((t.labels[~t.difficult] == k).sum()) for t in self.truths)
             for k in range(1, len(self.classes) + 1)
         ]
         classes = tuple(
@@ -84,16 +87,16 @@ class Accuracy:
             pictures=len(self.truths),
         )
 
-    def _ignored(self, truth: Truth) -> Tensor:
-        return truth.difficult & (self.rule != COCO)
-
     def _coco(self) -> npt.NDArray[np.float64]:
         from torchmetrics.detection import MeanAveragePrecision
 
         metric = MeanAveragePrecision(backend="faster_coco_eval", extended_summary=True)
         metric.update(
             [{"boxes": f.boxes, "labels": f.labels, "scores": f.scores} for f in self.found],
-            [{"boxes": t.boxes, "labels": t.labels} for t in self.truths],
+            [
+                {"boxes": t.boxes, "labels": t.labels, "iscrowd": t.difficult.int()}
+                for t in self.truths
+            ],
         )
         result = metric.compute()
         precision = result["precision"].numpy()  # (IoU, recall, class, area, most boxes); -1: none

@@ -58,7 +58,7 @@ class DetectorRecipe(Recipe):
     crops_side: int = 64  # pixels of one
     crops_batch: int = 64
     crops_lr: float = 1.5e-3
-    rule: str = COCO  # how accuracy is counted: coco, or voc (difficult boxes count neither way)
+    rule: str = COCO  # how accuracy is counted: coco or voc, see measure.Accuracy
 
     monitor: str = "val_ap"
     mode: Mode = Mode.MAX
