@@ -5,6 +5,7 @@ by the commands that need them.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +22,9 @@ train = AppGroup("train", help="Train, search, cross-validate and check data.")
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+CHECK = click.option(
+    "--check/--no-check", default=True, show_default=True, help="Check the data first."
+)
 DATASETS = ("FashionMNIST", "MNIST", "CIFAR10", "OxfordIIITPet")
 
 
@@ -37,6 +41,23 @@ def pairs(items: tuple[str, ...]) -> dict[str, str]:
             raise click.ClickException(f"--set {item}: write it as key=value, for example lr=0.01")
         found[key] = value
     return found
+
+
+class Counted:
+    """Says how many pictures are read, once that takes long."""
+
+    EVERY = 2.0  # seconds
+
+    def __init__(self) -> None:
+        self.due = time.monotonic() + self.EVERY
+        self.shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self.due:
+            click.echo(f"\r{done} of {total} pictures", nl=False, err=True)
+            self.due, self.shown = time.monotonic() + self.EVERY, True
+        if done == total and self.shown:
+            click.echo("", err=True)
 
 
 def data_options(command: Any) -> Any:
@@ -90,6 +111,15 @@ def _prepare(
     return recipe, ordered(source, shipped.labels), shipped.data
 
 
+def _look_at(source: "Source") -> None:
+    """Raises InvalidInput if a training cannot work."""
+    from apps.vision.train.check import check_source
+
+    report = check_source(source)
+    click.echo(report.text(), err=True)
+    report.refuse_broken()
+
+
 @train.command("list")
 def list_recipes() -> None:
     """The recipes of the models that come with Sightbox."""
@@ -106,20 +136,17 @@ def list_recipes() -> None:
 @click.option("--out", type=FOLDER, required=True, help="Folder of the run, made if missing.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--pause-after", type=float, help="Minutes of this call; go on with --resume.")
-@click.option("--check/--no-check", default=True, show_default=True, help="Check the data first.")
+@CHECK
 def classifier(
     out: Path, resume: bool, pause_after: float | None, check: bool, **options: Any
 ) -> None:
     """Train a classifier and measure it on pictures that it has not seen."""
-    from apps.vision.train.check import check_source
     from apps.vision.train.make import train_classifier
 
     try:
         recipe, source, said = _prepare(**options)
         if check and not resume:
-            report = check_source(source)
-            click.echo(report.text(), err=True)
-            report.refuse_broken()
+            _look_at(source)
         run, card = train_classifier(
             recipe, source, out, said={"data": said}, resume=resume, pause_after=pause_after
         )
@@ -139,12 +166,15 @@ def classifier(
 @data_options
 @click.option("--out", type=FOLDER, required=True, help="Folder of the runs.")
 @click.option("--folds", default=5, show_default=True)
-def crossvalidate(out: Path, folds: int, **options: Any) -> None:
+@CHECK
+def crossvalidate(out: Path, folds: int, check: bool, **options: Any) -> None:
     """k-fold cross validation: train on all folds but one, validate on that one, k times."""
     from apps.vision.train.crossvalidation import cross_validate
 
     try:
         recipe, source, _said = _prepare(**options)
+        if check:
+            _look_at(source)
         result = cross_validate(recipe, source, out, folds=folds, report=click.echo)
     except AppError as error:
         _stop(error)
@@ -163,12 +193,22 @@ def crossvalidate(out: Path, folds: int, **options: Any) -> None:
     required=True,
     help="lr=0.001,0.01,0.1 tries these values; lr=1e-4..1e-1 a range, even in the logarithm.",
 )
-def search(out: Path, method: str, trials: int, spaces: tuple[str, ...], **options: Any) -> None:
+@CHECK
+def search(
+    out: Path,
+    method: str,
+    trials: int,
+    spaces: tuple[str, ...],
+    check: bool,
+    **options: Any,
+) -> None:
     """Try recipes; the best one is OUT/best.json, which --recipe takes."""
     from apps.vision.train.search import Method, search_recipes
 
     try:
         recipe, source, _said = _prepare(**options)
+        if check:
+            _look_at(source)
         best = search_recipes(
             recipe, source, out, pairs(spaces), Method(method), trials=trials, report=click.echo
         )
@@ -188,11 +228,12 @@ def check(folder: Path, dataset: str | None) -> None:
     from apps.vision.formats import folders
     from apps.vision.train.check import check_source
     from apps.vision.train.data import open_source
-    from apps.vision.train.detection.check import check_detection
+    from apps.vision.train.detection.check import check_detection, read_files
 
     try:
         if dataset is None and folders.has_boxes(folder):
-            report = check_detection(folders.read(folder))
+            data = folders.read(folder)
+            report = check_detection(data, read_files(data, Counted()))
         else:
             report = check_source(open_source(folder, dataset))
         click.echo(report.text())

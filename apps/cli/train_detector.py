@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from flask.cli import with_appcontext
 
-from apps.cli.train import FILE, FOLDER, pairs
+from apps.cli.train import CHECK, FILE, FOLDER, Counted, pairs
 from apps.errors import AppError
 from apps.vision.zoo.architectures import BUILDERS
 
@@ -74,8 +74,8 @@ def _data(chosen: str | None, folder: Path) -> "DetectionData":
 @click.option("--total", type=float, help="Minutes of the whole training; its schedule follows.")
 @click.option("--minutes", type=float, help="Minutes of this call; go on with --resume.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
-@click.option("--check/--no-check", default=True, show_default=True, help="Check the data first.")
-@click.option("--repair", is_flag=True, help="Leave out missing pictures and impossible boxes.")
+@CHECK
+@click.option("--repair", is_flag=True, help="Leave out pictures and boxes that cannot be used.")
 @with_appcontext  # a registered model may be what it begins with
 def detector(
     chosen: str | None,
@@ -96,7 +96,7 @@ def detector(
     A training that --minutes paused, or that was stopped, goes on with the same command and
     --resume.
     """
-    from apps.vision.train.detection.check import check_detection, repaired
+    from apps.vision.train.detection.check import check_detection, read_files, repaired
     from apps.vision.train.detection.make import train_detector
 
     length: dict[str, Any] = {}
@@ -107,9 +107,10 @@ def detector(
     try:
         recipe = _recipe(chosen, name=title, **options).changed(length)
         data = _data(chosen, folder)
-        data = repaired(data) if repair else data
+        files = read_files(data, Counted()) if repair or (check and not resume) else {}
+        data = repaired(data, files) if repair else data
         if check and not resume:
-            report = check_detection(data)
+            report = check_detection(data, files)
             click.echo(report.text(), err=True)
             report.refuse_broken()
         start, said = (None, {}) if weights is None else _start(weights)
@@ -140,11 +141,11 @@ def evaluate(
 ) -> None:
     """AP and AP50 of a file of weights on a part of the data, for each class."""
     from apps.vision.train.detection.make import figures, measure_file
-    from apps.vision.train.detection.parts import divide
+    from apps.vision.train.detection.parts import part_of
 
     try:
         recipe = _recipe(chosen, **options)
-        pictures = getattr(divide(_data(chosen, folder), recipe), part)
+        pictures = part_of(_data(chosen, folder), recipe, part)
         score = measure_file(weights, recipe, pictures)
     except AppError as error:
         _stop(error)

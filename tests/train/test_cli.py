@@ -86,6 +86,19 @@ def test_search_and_crossvalidate_report_each_training(train, tmp_path):
     assert "over 2 folds" in result.output
 
 
+@pytest.mark.parametrize("call", [["search", "--over", "lr=0.01"], ["crossvalidate"]])
+def test_search_and_crossvalidate_check_the_data_first(train, tmp_path, call):
+    data = pictures.folder(tmp_path / "data")
+    (data / "train" / "circles" / "torn.png").write_bytes(b"no picture")
+    call = [*call, "--data", data, "--out", tmp_path / "out", *QUICK]
+    result = train(*call)
+    assert result.exit_code == 1
+    assert "circles/torn.png" in result.stderr
+    assert "trial" not in result.output
+    assert not (tmp_path / "out").exists()
+    assert "The data cannot be trained on" not in train(*call, "--no-check").output
+
+
 def test_check_reports_and_fails_only_where_training_would(train, tmp_path):
     path = pictures.folder(tmp_path / "data")
     good = train("check", path)

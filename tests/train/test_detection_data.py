@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from apps.errors import InvalidInput
-from apps.vision.formats.dataset import LabelledBox, PictureFile
+from apps.vision.formats.dataset import DetectionData, LabelledBox, PictureFile
 from apps.vision.train.detection.augment import Augmenter, Maps, cut_boxes, draw_maps
-from apps.vision.train.detection.check import check_detection, repaired
-from apps.vision.train.detection.parts import divide
+from apps.vision.train.detection.check import check_detection, read_files, repaired
+from apps.vision.train.detection.parts import divide, part_of
 from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
 from tests.train.boxes import divided, rectangles, write_png
@@ -91,6 +92,63 @@ def test_missing_damaged_and_wrongly_sized_pictures_are_named(data):
     assert "images/2.png: 20 × 10, not 96 × 64" in text.text()
 
 
+def test_a_repair_leaves_out_pictures_that_cannot_be_used(data):
+    one, two, three, four, *rest = data.pictures
+    two.file.path.write_bytes(b"GIF89a no more")
+    write_png(three.file.path, np.zeros((10, 20, 3), np.uint8))
+    four.file.path.write_bytes(four.file.path.read_bytes()[:-60])
+    broken = replace(data, pictures=(replace(one, file=None), two, three, four, *rest))
+    whole = repaired(broken)
+    assert whole.pictures == tuple(rest)
+    check_detection(whole).refuse_broken()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_picture_that_was_cut_short_is_found(data, form):
+    """Its header is whole, and says the right size."""
+    path = data.pictures[1].file.path
+    with Image.open(path) as picture:
+        noise = Image.effect_noise(picture.size, 90).convert("RGB")
+    noise.save(path, form)
+    assert check_detection(data).findings == ()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "cannot be read: images/1.png" in check_detection(data).text()
+
+
+def test_without_a_size_in_the_labels_that_of_the_file_counts(data):
+    broken = with_box(data, (80.0, 5.0, 120.0, 9.0))
+    first = replace(broken.pictures[0], width=0, height=0)
+    broken = replace(broken, pictures=(first, *broken.pictures[1:]))
+    assert "reach out of their picture: images/0.png: box 3" in check_detection(broken).text()
+    fixed = repaired(broken).pictures[0]
+    assert fixed.boxes[-1].corners == (80.0, 5.0, 96.0, 9.0)
+    assert (fixed.width, fixed.height) == (96, 64)
+
+
+def test_a_class_that_cannot_be_learned_is_a_warning(data):
+    """It is only in other parts, or only difficult."""
+    data = divided(data, "train", "val")
+    first, second, *rest = data.pictures
+    hard = LabelledBox("hard", (1.0, 1.0, 9.0, 9.0), difficult=True)
+    extra = LabelledBox("elsewhere", (1.0, 1.0, 9.0, 9.0))
+    pictures = (
+        replace(first, boxes=(*first.boxes, hard)),
+        replace(second, boxes=(*second.boxes, extra)),
+        *rest,
+    )
+    report = check_detection(DetectionData((*data.classes, "hard", "elsewhere"), pictures))
+    report.refuse_broken()
+    [finding] = report.findings
+    assert "to learn from" in finding.what
+    assert finding.examples == ("hard", "elsewhere")
+
+
+def test_how_many_pictures_are_read_is_reported(data):
+    told = []
+    read_files(data, lambda done, total: told.append((done, total)))
+    assert told == [(number, 6) for number in range(1, 7)]
+
+
 def test_twins_in_two_parts_and_rare_classes_are_warnings(data):
     data = divided(data, "train", "test")
     one, two, *rest = data.pictures
@@ -102,7 +160,7 @@ def test_twins_in_two_parts_and_rare_classes_are_warnings(data):
     report.refuse_broken()
     for text in (
         "in two parts: images/1.png = images/0.png",
-        "of the boxes of the commonest one: tall 6",
+        "of the boxes of the commonest one: tall 3",  # in train
     ):
         assert text in report.text()
     assert "classes without a box: never" in report.text()
@@ -135,6 +193,13 @@ def test_parts_that_the_data_has_are_kept(data):
 def test_an_empty_part_is_refused(data):
     with pytest.raises(InvalidInput, match="part “train”"):
         divide(data, recipe(test=5, val=1))
+
+
+def test_one_part_needs_no_other(data):
+    alone = divided(data, "test")
+    assert part_of(alone, recipe(), "test") == alone
+    with pytest.raises(InvalidInput, match="part “train”"):
+        part_of(alone, recipe(), "train")
 
 
 # -- augmentation ---------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """Detectors in training: the loss falls, runs resume, and what is written can be loaded."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from apps.cli.train import Counted
 from apps.errors import InvalidInput
 from apps.vision.formats import coco
 from apps.vision.train import runs
@@ -236,6 +238,13 @@ def test_a_folder_is_checked_trained_on_and_evaluated(train, tmp_path):
     assert "Resume it" in again.output
 
 
+def test_a_check_that_takes_long_says_how_far_it_is(train, tmp_path, monkeypatch):
+    coco.write(rectangles(tmp_path, 3), tmp_path / coco.ANNOTATIONS)
+    assert "of 3 pictures" not in train("check", tmp_path).stderr
+    monkeypatch.setattr(Counted, "EVERY", 0.0)
+    assert train("check", tmp_path).stderr.endswith("\r3 of 3 pictures\n")
+
+
 def test_broken_data_is_refused_unless_it_is_repaired(train, tmp_path):
     data = divided(rectangles(tmp_path, 5), "train", "train", "val", "test")
     coco.write(data, tmp_path / coco.ANNOTATIONS)
@@ -262,3 +271,23 @@ def test_a_file_of_weights_can_be_begun_with(train, tmp_path, finished):
     assert card["begins_with"] == {"name": weights.name, "sha256": finished[1]["sha256"]}
     unknown = train(*call, "--weights", "no.such", "--out", tmp_path / "no")
     assert "no model “no.such”" in unknown.output
+
+
+def test_weights_of_another_network_or_for_other_classes_are_told(train, tmp_path, finished):
+    data = divided(rectangles(tmp_path, 1), "test")  # needs no other part
+    path = tmp_path / coco.ANNOTATIONS
+    coco.write(data, path)
+    call = ["evaluate", "--data", tmp_path, *QUICK, "--weights", finished[2] / "made.safetensors"]
+    measured = train(*call)
+    assert measured.exit_code == 0, measured.output
+    assert "1 pictures" in measured.output
+    other = train(*call, "--builder", LIGHT)
+    assert other.exit_code == 1
+    assert f"These weights belong to {SMALL}, not to {LIGHT}" in other.output
+    coco.write(replace(data, classes=(*data.classes, "third")), path)
+    more = train(*call)
+    assert more.exit_code == 1
+    assert "trained for 2 classes, the list has 3" in more.output
+    assert "Traceback" not in more.output
+    lacking = train(*call, "--part", "train")
+    assert "No picture is left for the part “train”" in lacking.output

@@ -3,15 +3,25 @@
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 
 from apps.errors import AppError
-from apps.vision.decode import upright_size
-from apps.vision.formats.dataset import Archives, DetectionData, LabelledBox, LabelledPicture
+from apps.vision.decode import decode
+from apps.vision.formats.dataset import (
+    TRAIN,
+    Archives,
+    DetectionData,
+    LabelledBox,
+    LabelledPicture,
+)
 from apps.vision.train.check import IMBALANCE, Finding, Report
 
 OVER = 1.0  # pixels that rounding may put a corner outside
+UNPACKED = 64  # pixels of the longest side: a JPEG's bytes are all read, but most are not unpacked
+READERS = 4  # threads
 
 NO_PICTURES = "no pictures"
 NO_BOXES = "no boxes"
@@ -24,6 +34,7 @@ EMPTY = "boxes without width or height"
 OUTSIDE = "boxes that reach out of their picture"
 UNKNOWN = "boxes of a class that is not listed"
 NO_EXAMPLES = "classes without a box"
+UNLEARNED = "classes without a box to learn from (difficult ones and other parts do not count)"
 RARE = f"classes with less than 1/{IMBALANCE:g} of the boxes of the commonest one"
 SAME_BOX = "boxes that are there twice"
 SAME_PICTURE = "pictures that are there twice"
@@ -33,38 +44,72 @@ WITHOUT = "pictures without a box"
 _FILES = (NO_PICTURES, NO_BOXES, MISSING, UNREADABLE, SAME_NAME, SIZE)
 _CORNERS = (NOT_FINITE, EMPTY, OUTSIDE, UNKNOWN)
 FATAL = (*_FILES, *_CORNERS)
-WARNINGS = (LEAK, SAME_PICTURE, SAME_BOX, NO_EXAMPLES, RARE, WITHOUT)
+WARNINGS = (LEAK, SAME_PICTURE, SAME_BOX, NO_EXAMPLES, UNLEARNED, RARE, WITHOUT)
 
 Where = tuple[str, str]  # one of the above, and an example
 
 
-def check_detection(data: DetectionData, *, read_pictures: bool = True) -> Report:
-    """Look at every label, and at the header and the checksum of every picture.
+@dataclass(frozen=True, slots=True)
+class File:
+    """What the file of a picture is."""
+
+    size: tuple[int, int] = (0, 0)  # (width, height), upright
+    digest: bytes = b""
+    error: str = ""  # why it cannot be read
+
+
+Files = dict[str, File]  # by the name of their picture; of those that are there
+Progress = Callable[[int, int], object]  # pictures that are read, of all
+
+
+def read_files(data: DetectionData, progress: Progress = lambda _done, _all: None) -> Files:
+    """Unpack every picture of ``data``: the header of one that was cut short is whole."""
+    there = [picture for picture in data.pictures if picture.file is not None]
+    files: Files = {}
+    with Archives() as archives, ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(partial(_read, archives=archives), there)
+        for number, (picture, file) in enumerate(zip(there, found, strict=True), 1):
+            files.setdefault(picture.name, file)
+            progress(number, len(there))
+    return files
+
+
+def check_detection(data: DetectionData, files: Files | None = None) -> Report:
+    """Look at every label, and at every picture.
 
     Args:
-        read_pictures: without it the pictures' files are not opened.
+        files: of :func:`read_files`, where they have been read before.
     """
+    files = read_files(data) if files is None else files
     found: dict[str, list[str]] = defaultdict(list)
-    sources = [_of_labels(data), _of_classes(data)]
-    for what, example in (pair for source in sources for pair in source):
-        found[what].append(example)
-    for what, example in _of_files(data) if read_pictures else ():
-        found[what].append(example)
+    for source in (_of_labels(data, files), _of_classes(data), _of_files(data, files)):
+        for what, example in source:
+            found[what].append(example)
     findings = [Finding(what, tuple(found[what]), True) for what in FATAL if found[what]]
     findings += [Finding(what, tuple(found[what]), False) for what in WARNINGS if found[what]]
     return Report(tuple(_summary(data)), tuple(findings))
 
 
-def repaired(data: DetectionData) -> DetectionData:
-    """``data`` without missing pictures and impossible boxes, others cut at the picture's edge."""
+def repaired(data: DetectionData, files: Files | None = None) -> DetectionData:
+    """``data`` without what cannot be used; other boxes are cut at their picture's edge.
+
+    Missing pictures, those that cannot be read, those of another size than their labels say (their
+    boxes are of another picture) and impossible boxes are left out.
+
+    Args:
+        files: as of :func:`check_detection`.
+    """
+    files = read_files(data) if files is None else files
     pictures, names = [], set()
     for picture in data.pictures:
-        if picture.file is None or picture.name in names:
+        file = files.get(picture.name)
+        if picture.name in names or file is None or file.error or _differs(picture, file):
             continue
         names.add(picture.name)
-        boxes = [_cut(box, picture) for box in picture.boxes if box.label in data.classes]
+        boxes = [_cut(box, file.size) for box in picture.boxes if box.label in data.classes]
         usable = tuple(box for box in boxes if _is_finite(box) and not _is_empty(box))
-        pictures.append(replace(picture, boxes=usable))
+        width, height = file.size
+        pictures.append(replace(picture, boxes=usable, width=width, height=height))
     return replace(data, pictures=tuple(pictures))
 
 
@@ -80,19 +125,27 @@ def _summary(data: DetectionData) -> Iterator[str]:
 
 def _of_classes(data: DetectionData) -> Iterator[Where]:
     counts = Counter(box.label for picture in data.pictures for box in picture.boxes)
+    learned = Counter(
+        box.label
+        for picture in data.pictures
+        for box in picture.boxes
+        if picture.split in (TRAIN, None) and not box.difficult
+    )
     if not data.pictures:
         yield NO_PICTURES, "–"
     elif not counts:
         yield NO_BOXES, "–"
-    most = max(counts.values(), default=0)
+    most = max(learned.values(), default=0)
     for label in data.classes:
         if not counts[label]:
             yield NO_EXAMPLES, label
-        elif counts[label] * IMBALANCE < most:
-            yield RARE, f"{label} {counts[label]}"
+        elif not learned[label]:
+            yield UNLEARNED, label
+        elif learned[label] * IMBALANCE < most:
+            yield RARE, f"{label} {learned[label]}"
 
 
-def _of_labels(data: DetectionData) -> Iterator[Where]:
+def _of_labels(data: DetectionData, files: Files) -> Iterator[Where]:
     names: set[str] = set()
     for picture in data.pictures:
         if picture.name in names:
@@ -111,32 +164,49 @@ def _of_labels(data: DetectionData) -> Iterator[Where]:
                 yield NOT_FINITE, where
             elif _is_empty(box):
                 yield EMPTY, where
-            elif _is_outside(box, picture):
+            elif _is_outside(box, _size(picture, files)):
                 yield OUTSIDE, where
             if box in seen:
                 yield SAME_BOX, where
             seen.add(box)
 
 
-def _of_files(data: DetectionData) -> Iterator[Where]:
+def _of_files(data: DetectionData, files: Files) -> Iterator[Where]:
     seen: dict[bytes, LabelledPicture] = {}
-    with Archives() as archives:
-        for picture in data.pictures:
-            if picture.file is None:
-                continue
-            try:
-                content = archives.read(picture.file)
-                size = upright_size(content)
-            except (OSError, AppError) as error:
-                yield UNREADABLE, f"{picture.name} ({error})"
-                continue
-            said = picture.width, picture.height
-            if picture.width and size != said:
-                yield SIZE, f"{picture.name}: {size[0]} × {size[1]}, not {said[0]} × {said[1]}"
-            twin = seen.setdefault(hashlib.sha256(content).digest(), picture)
-            if twin is not picture:
-                same = twin.split == picture.split
-                yield SAME_PICTURE if same else LEAK, f"{picture.name} = {twin.name}"
+    for picture in data.pictures:
+        file = files.get(picture.name)
+        if picture.file is None or file is None:
+            continue
+        if file.error:
+            yield UNREADABLE, f"{picture.name} ({file.error})"
+            continue
+        if _differs(picture, file):
+            real, said = file.size, (picture.width, picture.height)
+            yield SIZE, f"{picture.name}: {real[0]} × {real[1]}, not {said[0]} × {said[1]}"
+        twin = seen.setdefault(file.digest, picture)
+        if twin is not picture:
+            same = twin.split == picture.split
+            yield SAME_PICTURE if same else LEAK, f"{picture.name} = {twin.name}"
+
+
+def _read(picture: LabelledPicture, archives: Archives) -> File:
+    try:
+        content = archives.read(picture.file) if picture.file is not None else b""
+        size = decode(content, side=UNPACKED).size
+    except (OSError, AppError) as error:
+        return File(error=str(error))
+    return File(size, hashlib.sha256(content).digest())
+
+
+def _size(picture: LabelledPicture, files: Files) -> tuple[int, int]:
+    """As its labels say; where they do not, of the file; (0, 0): nobody knows."""
+    if picture.width:
+        return picture.width, picture.height
+    return files.get(picture.name, File()).size
+
+
+def _differs(picture: LabelledPicture, file: File) -> bool:
+    return picture.width > 0 and (picture.width, picture.height) != file.size
 
 
 def _is_finite(box: LabelledBox) -> bool:
@@ -148,16 +218,17 @@ def _is_empty(box: LabelledBox) -> bool:
     return not (x1 < x2 and y1 < y2)
 
 
-def _is_outside(box: LabelledBox, picture: LabelledPicture) -> bool:
+def _is_outside(box: LabelledBox, size: tuple[int, int]) -> bool:
     x1, y1, x2, y2 = box.corners
-    if not picture.width:
+    width, height = size
+    if not width:
         return False
-    return min(x1, y1) < -OVER or x2 > picture.width + OVER or y2 > picture.height + OVER
+    return min(x1, y1) < -OVER or x2 > width + OVER or y2 > height + OVER
 
 
-def _cut(box: LabelledBox, picture: LabelledPicture) -> LabelledBox:
-    if not picture.width or not _is_finite(box):
+def _cut(box: LabelledBox, size: tuple[int, int]) -> LabelledBox:
+    if not _is_finite(box):
         return box
     x1, y1, x2, y2 = box.corners
-    width, height = float(picture.width), float(picture.height)
+    width, height = map(float, size)
     return replace(box, corners=(max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)))

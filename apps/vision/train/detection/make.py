@@ -21,7 +21,7 @@ from apps.vision.train.detection.pictures import PictureStore
 from apps.vision.train.detection.recipe import DetectorRecipe
 from apps.vision.train.fit import LAST, Run, claim, fit, how_it_went, load_best
 from apps.vision.zoo.architectures import OWN, Origin
-from apps.vision.zoo.networks import build, origin_of, see
+from apps.vision.zoo.networks import build, origin_of, require_fit, see
 
 HEADS = ("box_predictor", "cls_logits", "classification_head", "mask_predictor")
 NO_BOXES = "mask"  # in the names of networks that learn from outlines
@@ -157,10 +157,17 @@ def begin_with(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def measure_file(path: Path, recipe: DetectorRecipe, test: DetectionData) -> Score:
-    """The accuracy of weights as they are shipped: after rounding to half precision."""
+    """The accuracy of weights as they are shipped: after rounding to half precision.
+
+    Raises:
+        InvalidInput: they are of another network, or for another number of classes.
+    """
     state = runs.load_weights(path)
-    network = build_network(recipe, len(test.classes), begun_from(recipe.builder, state))
-    network.load_state_dict(state)
+    origin = begun_from(recipe.builder, state)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    require_fit(recipe.builder, len(test.classes), origin, shapes)
+    network = build_network(recipe, len(test.classes), origin)
+    network.load_state_dict(state, strict=False)  # counters of batch norms may be left out
     device = "cuda" if torch.cuda.is_available() else "cpu"
     keep = sized(recipe, network).sides.keep
     return measure(network, PictureStore.of(test, keep, device), recipe.rule)

@@ -4,10 +4,9 @@ import random
 from dataclasses import dataclass, replace
 
 from apps.errors import N_, InvalidInput
-from apps.vision.formats.dataset import DetectionData, LabelledPicture
+from apps.vision.formats.dataset import TEST, TRAIN, VAL, DetectionData, LabelledPicture
 from apps.vision.train.detection.recipe import DetectorRecipe
 
-TRAIN, VAL, TEST = "train", "val", "test"
 SHARE = 10  # one picture of so many is held out where the recipe does not say how many
 
 
@@ -29,20 +28,28 @@ def divide(data: DetectionData, recipe: DetectorRecipe) -> Parts:
     Raises:
         InvalidInput: a part would be empty.
     """
+    return Parts(*(part_of(data, recipe, name) for name in (TRAIN, VAL, TEST)))
+
+
+def part_of(data: DetectionData, recipe: DetectorRecipe, name: str) -> DetectionData:
+    """One part of :func:`divide`, "train", "val" or "test"; others may be empty.
+
+    Raises:
+        InvalidInput: it would be empty.
+    """
     rest = [picture for picture in data.pictures if picture.split in (TRAIN, None)]
     rest.sort(key=lambda picture: picture.name)
     drawn = random.Random(recipe.split_seed).sample(rest, len(rest))  # noqa: S311 (no secret)
     test = _given(data, TEST) or _take(drawn, recipe.test, len(rest))
     val = _given(data, VAL) or _take(drawn, recipe.val, len(rest))
     train = sorted(drawn, key=lambda picture: picture.name)
-    for name, pictures in ((TRAIN, train), (VAL, val), (TEST, test)):
-        if not pictures:
-            raise InvalidInput(
-                N_("No picture is left for the part “%(part)s”. Give more, or hold less out."),
-                part=name,
-            )
-    parts = [replace(data, pictures=tuple(pictures)) for pictures in (train, val, test)]
-    return Parts(*parts)
+    pictures = {TRAIN: train, VAL: val, TEST: test}[name]
+    if not pictures:
+        raise InvalidInput(
+            N_("No picture is left for the part “%(part)s”. Give more, or hold less out."),
+            part=name,
+        )
+    return replace(data, pictures=tuple(pictures))
 
 
 def _given(data: DetectionData, split: str) -> list[LabelledPicture]:
