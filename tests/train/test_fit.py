@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from apps.errors import Conflict, InvalidInput
 from apps.vision.train import runs
-from apps.vision.train.fit import fit
+from apps.vision.train.fit import fit, how_it_went
 from apps.vision.train.recipes import Optimizer, Recipe, Schedule
 from tests.train.made import line, points
 
@@ -84,6 +84,15 @@ def test_a_pause_ends_the_call_and_a_resume_goes_on(tmp_path):
     assert (run.ended, run.epochs) == ("epochs", 4)
     whole, _run = trained(tmp_path, name="whole")
     assert torch.allclose(_module.network[0].weight, whole.network[0].weight)
+
+
+def test_the_time_of_earlier_calls_is_counted(tmp_path):
+    _module, run = trained(tmp_path, pause_after=1e-6)
+    saved = torch.load(run.last, weights_only=False)
+    saved["callbacks"]["Stopwatch"]["minutes"] = 90.0
+    torch.save(saved, run.last)
+    _module, run = trained(tmp_path, resume=True)
+    assert how_it_went(run, "val_loss", run.score)["minutes"] >= 90
 
 
 def test_a_training_may_be_resumed_with_more_patience(tmp_path):

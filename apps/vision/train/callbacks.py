@@ -41,6 +41,23 @@ class Clock(Timer):
         return self.time_elapsed() / self.seconds
 
 
+class Stopwatch(Callback):
+    """How long a training has taken, the calls before a resume included."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()  # less what checkpoints say of earlier calls
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.began) / 60
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"minutes": self.minutes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.began -= 60 * state_dict["minutes"]
+
+
 class Pause(Callback):
     """Ends this call, at the end of an epoch, after some minutes; the training can be resumed."""
 

@@ -6,7 +6,6 @@ Nothing is written outside the run's folder, and nothing is asked of a network.
 import logging
 import math
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from apps.vision.train.callbacks import (
     MovingAverage,
     Patience,
     Pause,
+    Stopwatch,
 )
 from apps.vision.train.module import RecipeModule
 from apps.vision.train.recipes import Recipe
@@ -59,7 +59,7 @@ class Run:
     score: float  # the best ``monitor``; not a number before the first validation
     epochs: int  # done, those before a resume included
     steps: int
-    minutes: float  # of this call
+    minutes: float  # as epochs: those before a resume included
     ended: str  # "epochs", "minutes", "patience" or "paused"
 
 
@@ -88,10 +88,10 @@ def fit(
     """
     claim(out, recipe, begun=(out / LAST).is_file(), resume=resume)
     seed_everything(recipe.seed, workers=True, verbose=False)
-    started = time.monotonic()
+    watch = Stopwatch()
     last = out / LAST
     with _quiet(), _determinism():
-        trainer, checkpoint, pause = _trainer(recipe, out, pause_after, callbacks)
+        trainer, checkpoint, pause = _trainer(recipe, out, pause_after, (*callbacks, watch))
         trainer.fit(
             module,
             datamodule=data,
@@ -111,7 +111,7 @@ def fit(
         score=math.nan if score is None else float(score),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
-        minutes=(time.monotonic() - started) / 60,
+        minutes=watch.minutes,
         ended=ended,
     )
 

@@ -1,5 +1,6 @@
 """From a recipe and labelled pictures to weights and their card: ``flask train detector``."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -64,12 +65,14 @@ def train_detector(
     if start is not None:
         recipe = recipe.changed({"crops": 0})
         begin_with(network, start)
+    began = time.monotonic()
     if recipe.crops and not (out / LAST).is_file():
         claim(out, recipe, begun=(out / FOLDER / LAST).is_file(), resume=resume)
         first = learn_crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
         if first.ended == "paused":
             return first, None
-        pause_after = None if pause_after is None else max(pause_after - first.minutes, 0)
+    if pause_after is not None:
+        pause_after = max(pause_after - (time.monotonic() - began) / 60, 0)
     module = DetectorModule(network, recipe, data.classes)
     feed = DetectionDataModule(parts.train, parts.val, recipe)
     run = fit(module, feed, recipe, out, resume=resume, pause_after=pause_after)
