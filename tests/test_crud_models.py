@@ -180,6 +180,16 @@ def test_auto_fetches_what_it_would_rather_use_once_and_only_if_it_may(make_app,
         assert asked == expected
 
 
+def test_the_page_says_why_auto_leaves_weights_that_are_here_alone(app, admin, monkeypatch):
+    monkeypatch.setattr("apps.services.models.has_gpu", lambda: False)
+    assert "would rather use" not in admin.get("/crud/models").text
+    put(app, BEST_ON_CPU.name, b"half of it")
+    text = admin.get("/crud/models").text
+    assert "would rather use" in text
+    assert "10 bytes instead of about" in text
+    assert "in use" not in admin.get(f"/models/{BEST_ON_CPU.name}").text
+
+
 def test_the_page_tells_licence_source_checksum_file_and_speed(app, ann, admin, upload):
     upload(ann)
     with app.app_context():

@@ -18,7 +18,7 @@ from apps.vision.zoo.registry import DetectorSpec, ModelCard
 from apps.vision.zoo.store import Progress
 
 models = AppGroup("models", help="List, fetch, add, check and measure detectors and classifiers.")
-MB = 1e6  # bytes
+MB = 2**20  # bytes
 
 
 def _stop(error: AppError) -> NoReturn:

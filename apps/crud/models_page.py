@@ -16,12 +16,14 @@ from apps.services.models import ModelState
 def models() -> ResponseReturnValue:
     states = services().models.all()
     others = services().classifications.all()
+    fault = services().models.fault()
     every: list[ModelState | ClassifierState] = [*states, *others]
     return render_template(
         "crud/models.html",
         models=states,
         classifiers=others,
         default=services().models.default(),
+        fault=error_text(fault) if fault else "",
         progress={model.spec.name: progress_of(model) for model in every},
         folder=services().models.store.folder,
         path=services().models.store.path,

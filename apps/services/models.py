@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, Conflict, InvalidInput
+from apps.errors import N_, Conflict, InvalidInput, WeightsError
 from apps.models import DETECTOR, Image, ImageStatus, Result, Setting, Video, VideoStatus
 from apps.vision.devices import has_gpu
-from apps.vision.engine import AUTO, choose
+from apps.vision.engine import AUTO, choose, preferred
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.own import OwnWeights
-from apps.vision.zoo.registry import (
-    BEST_ON_CPU,
-    BEST_ON_GPU,
-    DetectorSpec,
-    Registry,
-)
+from apps.vision.zoo.registry import DetectorSpec, Registry
 from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
 
 SPEED_SAMPLES = 1000  # newest detections that tell how fast a model is here
@@ -86,8 +81,13 @@ class ModelService:
 
     def weights_ready(self, name: str) -> bool:
         """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
-        spec = self._chosen(name)
-        return self.store.state(spec.weights) is WeightsState.READY
+        return self.store.state(self._chosen(name).weights) is WeightsState.READY
+
+    def fault(self) -> WeightsError | None:
+        """Why "auto", where it is the default, does not use weights that are here."""
+        if self.default() != AUTO:
+            return None
+        return self.store.fault(preferred(gpu=has_gpu()).weights)
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
@@ -179,7 +179,7 @@ class ModelService:
 
     def fetch_preferred(self) -> None:
         """Begin to download what "auto" would rather use, once in the life of this process."""
-        best = BEST_ON_GPU if has_gpu() else BEST_ON_CPU
+        best = preferred(gpu=has_gpu())
         asked = self.downloads.state(best.weights) is not None
         if not self.may_download or asked or self.store.state(best.weights) is WeightsState.READY:
             return

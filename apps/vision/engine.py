@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
-from apps.errors import N_, DeviceLost
+from apps.errors import N_, DeviceLost, WeightsError
 from apps.vision import devices
 from apps.vision.batcher import Batcher
 from apps.vision.cache import Networks
@@ -24,7 +24,7 @@ from apps.vision.zoo.registry import (
     DetectorSpec,
     get_detector,
 )
-from apps.vision.zoo.store import WeightsState, WeightsStore
+from apps.vision.zoo.store import WeightsStore
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +123,24 @@ class TorchEngine:
 
         Raises:
             NotFound: no such model.
-            WeightsError: the weights are missing or changed.
+            WeightsError: the weights are missing or changed; "auto" takes embedded ones then.
             ConfigError: the chosen device does not exist here.
             Busy: too many pictures wait, and ``patient`` is false.
             DeviceLost: the GPU stopped working, and falling back is not wanted.
         """
-        spec = self._spec(model)
         size = size or picture.size
+        spec = self._spec(model)
+        try:
+            return self._detect(spec, picture, size, patient)
+        except WeightsError as error:
+            if (model or self.default) != AUTO or spec is EMBEDDED_DEFAULT:
+                raise
+            self.store.distrust(spec.weights, error)
+        return self._detect(EMBEDDED_DEFAULT, picture, size, patient)
+
+    def _detect(
+        self, spec: DetectorSpec, picture: Image.Image, size: tuple[int, int], patient: bool
+    ) -> Detections:
         request, scale = self._request(spec, picture)
         output = self._batcher.submit(request, patient=patient)
         scale = scale[0] * size[0] / picture.width, scale[1] * size[1] / picture.height
@@ -315,17 +326,21 @@ class TorchEngine:
 def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
     """The detector for pictures that ask for none.
 
-    ``auto`` is the best one for the device whose weights are there, else the embedded one, which
-    always is.
+    ``auto`` is the best one for the device if its weights are there and whole, else the embedded
+    one, which always is.
 
     Raises:
         NotFound: ``default`` is not in the registry.
     """
     if default != AUTO:
         return get_detector(default)
-    best = BEST_ON_GPU if gpu else BEST_ON_CPU
-    there = store.state(best.weights) is WeightsState.READY
-    return best if there else EMBEDDED_DEFAULT
+    best = preferred(gpu=gpu)
+    return best if store.is_sound(best.weights) else EMBEDDED_DEFAULT
+
+
+def preferred(*, gpu: bool) -> DetectorSpec:
+    """What ``auto`` would use if all weights were there."""
+    return BEST_ON_GPU if gpu else BEST_ON_CPU
 
 
 def _on_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":

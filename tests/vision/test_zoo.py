@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from apps.config import ROOT, Base
-from apps.errors import NotFound
+from apps.errors import NotFound, WeightsError
 from apps.vision.engine import EngineOptions, TorchEngine, choose
 from apps.vision.prepare import boxes_of
 from apps.vision.types import SCORE_FLOOR
@@ -18,7 +18,6 @@ from apps.vision.zoo import catalogue, registry
 from apps.vision.zoo.architectures import LIGHT, TINY
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
-    BEST_ON_GPU,
     BLOOD_CELLS,
     EMBEDDED_DEFAULT,
     DetectorSpec,
@@ -40,14 +39,65 @@ def test_names_are_unique_and_found():
         assert get_detector(spec.name) is spec
 
 
-def test_auto_takes_the_best_model_whose_weights_are_there(tmp_path):
-    store = WeightsStore(tmp_path)
+@pytest.mark.parametrize(("gpu", "field"), [(True, "BEST_ON_GPU"), (False, "BEST_ON_CPU")])
+def test_auto_takes_the_best_model_whose_weights_are_there_and_whole(
+    tmp_path, monkeypatch, gpu, field
+):
+    store, data = WeightsStore(tmp_path), b"weights" * 1000
+    best = with_published(data, getattr(registry, field))
+    monkeypatch.setattr(f"apps.vision.engine.{field}", best)
+    path = store.path(best.weights)
     assert Base.DETECTOR == "auto"
-    for gpu, best in ((True, BEST_ON_GPU), (False, BEST_ON_CPU)):
+    assert choose("auto", store, gpu=gpu) is EMBEDDED_DEFAULT
+    for wrong in (b"", data[:-2000], data[:-1] + b"x"):  # missing yet, half copied, damaged
+        path.write_bytes(wrong)
         assert choose("auto", store, gpu=gpu) is EMBEDDED_DEFAULT
-        (tmp_path / best.weights.name).write_bytes(b"")
-        assert choose("auto", store, gpu=gpu) is best
+        assert store.fault(best.weights) is not None
+    path.write_bytes(data)
+    assert choose("auto", store, gpu=gpu) is best
     assert choose(BLOOD_CELLS.name, store, gpu=True) is BLOOD_CELLS
+
+
+def with_published(data: bytes, spec: DetectorSpec) -> DetectorSpec:
+    """``spec`` as if its weights were published as ``data``."""
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    return replace(spec, weights=replace(spec.weights, sha256=digest, size=len(data)))
+
+
+def test_a_large_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    store, data = WeightsStore(tmp_path), b"weights" * 1000
+    file = with_published(data, BEST_ON_CPU).weights
+    read: list[Path] = []
+    usual = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda opened, kind: (read.append(opened), usual(opened, kind))[1]
+    )
+    store.path(file).write_bytes(data)
+    assert store.is_sound(file)
+    assert store.is_sound(file)
+    assert len(read) == 1
+    store.path(file).write_bytes(data[:-2000])  # of another size: need not be read at all
+    assert not store.is_sound(file)
+    store.path(file).write_bytes(data)
+    assert store.is_sound(file)
+    assert len(read) == 2
+
+
+def test_auto_goes_on_with_the_embedded_model_when_no_network_can_be_made_of_a_file(
+    tmp_path, monkeypatch
+):
+    store, data = WeightsStore(tmp_path), b"no state dict" * 1000
+    best = with_published(data, BEST_ON_CPU)
+    monkeypatch.setattr("apps.vision.engine.BEST_ON_CPU", best)
+    store.path(best.weights).write_bytes(data)
+    engine = TorchEngine(store, "auto", EngineOptions("cpu"), {best.name: best}.__getitem__)
+    picture = Image.effect_noise((160, 120), 90).convert("RGB")
+    with pytest.raises(WeightsError, match="damaged"):  # who asks for it by name is told
+        engine.detect(picture, best.name)
+    assert choose("auto", store, gpu=False) is best
+    assert engine.detect(picture).model == EMBEDDED_DEFAULT.name
+    assert "damaged" in str(store.fault(best.weights))
+    assert choose("auto", store, gpu=False) is EMBEDDED_DEFAULT
 
 
 def test_an_unknown_name_is_told_the_known_ones():

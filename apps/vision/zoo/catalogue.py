@@ -56,7 +56,7 @@ def _entry(architecture: str, weights: Any) -> dict[str, Any]:
         "url": weights.url,
         "file": weights.url.rsplit("/", 1)[1],
         "sha256": digest,
-        "size": round(meta["_file_size"] * 1e6),
+        "size": round(meta["_file_size"] * 2**20),  # it is in MiB, with three decimals
         "parameters": meta["num_params"],
         "box_map": meta["_metrics"]["COCO-val2017"]["box_map"],
         "recipe": meta["recipe"],

@@ -256,7 +256,9 @@ def _coco(entry: dict[str, Any]) -> DetectorSpec:
 
 
 _embedded = (BLOOD_CELLS,) if EVERYDAY is None else (EVERYDAY, BLOOD_CELLS)
-_specs = {spec.name: spec for spec in (*_embedded, *map(_coco, catalogue.read()))}
+_specs: dict[str, DetectorSpec] = {
+    spec.name: spec for spec in (*_embedded, *map(_coco, catalogue.read()))
+}
 
 EMBEDDED_DEFAULT = _embedded[0]
 # What "auto" prefers, when the weights are there.

@@ -9,12 +9,13 @@ import http.client
 import logging
 import os
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a single byte
+ROUNDED = 1024  # bytes by which a published size may differ from that of its file
 
 MISSING = N_(
     "The weights %(file)s are missing. Run “flask models fetch”, or copy the file "
@@ -39,6 +41,11 @@ OWN_CHANGED = N_(
     "The weights file %(file)s is not the one that was added (its checksum differs). "
     "Copy the right one back, or remove the model."
 )
+INCOMPLETE = N_(
+    "The weights file %(file)s has %(size)s bytes instead of about %(wanted)s: it is being copied, "
+    "or damaged."
+)
+NO_FOLDER = N_("The folder %(folder)s cannot be used for weights (%(reason)s).")
 NO_ROOM = N_("The disk has no room for %(size)s MB of weights. Make some and try again.")
 
 
@@ -81,11 +88,18 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+# What tells one state of a file from another: path, bytes, time of the last change in ns.
+Stamp = tuple[Path, int, int]
+
+
 @dataclass(frozen=True)
 class WeightsStore:
-    """The folder of downloaded weights. A file is in place only when its hash was right."""
+    """The folder of downloaded weights. A download is in place only when its hash was right; what
+    people copy in may be anything."""
 
     folder: Path
+    _judged: dict[Stamp, WeightsError | None] = field(default_factory=dict, compare=False)
+    _judging: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def path(self, file: WeightsFile) -> Path:
         """Where ``file`` is, or would be."""
@@ -96,16 +110,64 @@ class WeightsStore:
             return WeightsState.READY
         return WeightsState.PARTIAL if self._part(file).is_file() else WeightsState.MISSING
 
+    def is_sound(self, file: WeightsFile) -> bool:
+        """Whether ``file`` is here and whole; its content is read once for each change of it."""
+        return self.state(file) is WeightsState.READY and self.fault(file) is None
+
+    def fault(self, file: WeightsFile) -> WeightsError | None:
+        """What is wrong with a file that is here; None also if it is not here."""
+        with self._judging:  # one thread reads a large file, the others wait for what it says
+            stamp = self._stamp(file)
+            if stamp is not None and stamp not in self._judged:
+                self._judge(stamp, self._found_fault(file, stamp))
+            return self._judged.get(stamp) if stamp is not None else None
+
+    def distrust(self, file: WeightsFile, fault: WeightsError) -> None:
+        """Remember that no network could be made of ``file``, until it changes."""
+        with self._judging:
+            stamp = self._stamp(file)
+            if stamp is not None:
+                self._judge(stamp, fault)
+
+    def _judge(self, stamp: Stamp, fault: WeightsError | None) -> None:
+        for old in [old for old in self._judged if old[0] == stamp[0]]:
+            del self._judged[old]
+        self._judged[stamp] = fault
+        if fault is not None:
+            logger.warning("weights cannot be used file=%s reason=%s", stamp[0], fault)
+
+    def _stamp(self, file: WeightsFile) -> Stamp | None:
+        path = self.path(file)
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return path, found.st_size, found.st_mtime_ns
+
+    def _found_fault(self, file: WeightsFile, stamp: Stamp) -> WeightsError | None:
+        size = stamp[1]
+        if (
+            abs(size - file.size) > ROUNDED
+        ):  # a file that is being copied is not read again and again
+            return WeightsError(INCOMPLETE, file=file.name, size=size, wanted=file.size)
+        try:
+            self.verify(file)
+        except WeightsError as error:
+            return error
+        return None
+
     def verify(self, file: WeightsFile) -> None:
         """Read the whole file and compare its SHA-256.
 
         Raises:
-            WeightsError: missing, or not the expected file.
+            WeightsError: missing, unreadable, or not the expected file.
         """
         path = self.path(file)
         if not path.is_file():
             raise WeightsError(OWN_MISSING if file.own else MISSING, file=file.name)
-        if not sha256_of(path).startswith(file.sha256):
+        with _usable(path.parent):
+            digest = sha256_of(path)
+        if not digest.startswith(file.sha256):
             raise WeightsError(OWN_CHANGED if file.own else CHANGED, file=file.name)
 
     def remove(self, file: WeightsFile) -> bool:
@@ -113,12 +175,14 @@ class WeightsStore:
 
         Raises:
             Conflict: the file comes with the application.
+            WeightsError: the folder cannot be written.
         """
         if file.embedded:
             raise Conflict(N_("These weights come with Sightbox and cannot be removed."))
         found = [path for path in (self.path(file), self._part(file)) if path.is_file()]
-        for path in found:
-            path.unlink(missing_ok=True)
+        with _usable(self.folder):
+            for path in found:
+                path.unlink(missing_ok=True)
         return bool(found)
 
     def fetch(self, file: WeightsFile, report: Report = lambda _: None) -> Path:
@@ -129,28 +193,33 @@ class WeightsStore:
 
         Raises:
             Conflict: another process downloads it at this moment.
-            WeightsError: no network, a broken connection, or a wrong checksum.
+            WeightsError: no network, a broken connection, a wrong checksum, or a folder that
+                cannot be written or locked.
         """
-        path, part = self.path(file), self._part(file)
+        path = self.path(file)
         if path.is_file() or file.url is None:
             return path
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone(file):
-            if path.is_file():  # another process was faster
-                return path
-            self._download(file, part, report)
-            if not sha256_of(part).startswith(file.sha256):
-                part.unlink()
-                raise WeightsError(
-                    N_(
-                        "What arrived as %(file)s is not the expected file (its checksum differs); "
-                        "it was thrown away. Try again, or copy the file in by hand."
-                    ),
-                    file=file.name,
-                )
-            part.replace(path)
-        logger.info("weights fetched file=%s bytes=%d", file.name, path.stat().st_size)
+        with _usable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._alone(file):
+                if not path.is_file():  # another process may have been faster
+                    self._download_checked(file, path, report)
         return path
+
+    def _download_checked(self, file: WeightsFile, path: Path, report: Report) -> None:
+        part = self._part(file)
+        self._download(file, part, report)
+        if not sha256_of(part).startswith(file.sha256):
+            part.unlink()
+            raise WeightsError(
+                N_(
+                    "What arrived as %(file)s is not the expected file (its checksum differs); "
+                    "it was thrown away. Try again, or copy the file in by hand."
+                ),
+                file=file.name,
+            )
+        part.replace(path)
+        logger.info("weights fetched file=%s bytes=%d", file.name, path.stat().st_size)
 
     def _part(self, file: WeightsFile) -> Path:
         return self.folder / f"{file.name}.part"
@@ -206,6 +275,16 @@ class WeightsStore:
             url=file.url,
             folder=self.folder,
         )
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """What the system refuses in ``folder`` is told as a WeightsError: read-only, no locks …"""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WeightsError(NO_FOLDER, folder=folder, reason=reason) from error
 
 
 def _copy(answer: Any, target: Any, have: int, total: int, report: Report) -> int:
