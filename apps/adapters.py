@@ -73,7 +73,9 @@ def models_of(app: Flask, session: "scoped_session[Session]") -> ModelService:
     if default != AUTO:
         registry.get(default)  # an unknown name stops the start
     may_download = app.config["MODEL_DOWNLOADS"]
-    return ModelService(session, store, own, registry, Downloads(store), default, may_download)
+    return ModelService(
+        session, store, own, registry, Downloads(store), default, app.config["DEVICE"], may_download
+    )
 
 
 def engine_of(app: Flask, models: ModelService) -> Engine:

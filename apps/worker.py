@@ -137,6 +137,7 @@ def sweep() -> None:
                 import_queue.refill(imports.work.waiting(), imports.work.queued)
             if isinstance(export_queue, CeleryQueue):
                 export_queue.refill(exports.work.waiting(), exports.work.queued)
+            services().models.fetch_preferred()
     except OperationalError as error:
         logger.warning("database away; the next sweep tries again: %s", error.orig)
 

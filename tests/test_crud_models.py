@@ -13,12 +13,14 @@ from sqlalchemy import select
 
 from apps.container import services
 from apps.extensions import db
-from apps.models import Image
+from apps.models import Image, ImageStatus
 from apps.services import models as model_service
+from apps.vision import devices
 from apps.vision.zoo import classifiers as zoo
 from apps.vision.zoo import registry
 from apps.vision.zoo.classifiers import classifiers, get_classifier
-from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, detectors, get_detector
+from apps.vision.zoo.downloads import FIRST_PAUSE, LOOK
+from apps.vision.zoo.registry import BEST_ON_CPU, BEST_ON_GPU, BLOOD_CELLS, detectors, get_detector
 
 NAME = "ssd300_vgg16.coco_v1"
 CLASSIFIER = "googlenet.imagenet1k_v1"
@@ -166,7 +168,7 @@ def test_embedded_weights_cannot_be_removed(admin):
 
 
 def test_auto_fetches_what_it_would_rather_use_once_and_only_if_it_may(make_app, monkeypatch):
-    monkeypatch.setattr("apps.services.models.has_gpu", lambda: False)
+    monkeypatch.setitem(devices._is_cuda, "auto", False)
     for may, expected in ((True, [BEST_ON_CPU.weights.name]), (False, [])):
         app = make_app(MODEL_DOWNLOADS=may)
         asked: list[str] = []
@@ -180,8 +182,84 @@ def test_auto_fetches_what_it_would_rather_use_once_and_only_if_it_may(make_app,
         assert asked == expected
 
 
+def test_a_download_that_failed_is_tried_again_after_longer_and_longer_pauses(
+    make_app, monkeypatch, count_queries
+):
+    monkeypatch.setitem(devices._is_cuda, "auto", False)
+    app = make_app(MODEL_DOWNLOADS=True)
+    models, now, asked = services(app).models, [0.0], []
+    monkeypatch.setattr(models.attempts, "_clock", lambda: now[0])
+    models.attempts.due()
+    models.attempts.failed()  # once, a moment ago
+    monkeypatch.setattr(type(models), "_prefer", lambda _: asked.append(now[0]))
+    client = app.test_client()
+    for seconds in (0, FIRST_PAUSE - 1, FIRST_PAUSE, FIRST_PAUSE + 1):
+        now[0] = seconds
+        client.get("/")
+    while not asked:
+        pass
+    assert asked == [FIRST_PAUSE]
+    models.attempts.failed()
+    now[0] += 2 * FIRST_PAUSE - 1
+    assert not models.attempts.due()
+    now[0] += 1
+    assert models.attempts.due()
+    models.attempts.worked()
+    now[0] += LOOK
+    assert models.attempts.due()
+
+
+def test_the_device_that_is_set_decides_what_auto_fetches(make_app, monkeypatch):
+    monkeypatch.setitem(devices._is_cuda, "auto", True)
+    for device, best in (("cpu", BEST_ON_CPU), ("auto", BEST_ON_GPU), ("cuda:1", BEST_ON_GPU)):
+        app, asked = make_app(DEVICE=device, MODEL_DOWNLOADS=True), []
+        models = services(app).models
+        note = lambda _, file, *__, asked=asked: asked.append(file.name)  # noqa: E731
+        monkeypatch.setattr(type(models.store), "fetch", note)
+        models._prefer()
+        assert asked == [best.weights.name]
+
+
+def test_a_request_asks_the_database_for_the_default_once_in_a_while(app, count_queries):
+    models = services(app).models
+    object.__setattr__(models, "may_download", True)
+    set_default = services(app).models.set_default
+    with app.app_context():
+        set_default(BLOOD_CELLS.name)
+    with count_queries() as statements:
+        for _ in range(3):
+            app.test_client().get("/static/nothing.css")
+    assert len([one for one in statements if "settings" in one]) == 1
+
+
+def test_weights_that_pictures_wait_for_or_auto_uses_stay(app, admin, ann, upload, monkeypatch):
+    put(app)
+    image_id = upload(ann)
+    with app.app_context():
+        image = db.session.get_one(Image, image_id)
+        image.wanted_model, image.status = NAME, ImageStatus.QUEUED
+        db.session.commit()
+    text = admin.post(f"/crud/models/{NAME}/remove", follow_redirects=True).text
+    assert "Pictures wait for this model" in text
+    with app.app_context():
+        db.session.get_one(Image, image_id).status = ImageStatus.DONE
+        db.session.commit()
+    assert "are removed" in admin.post(f"/crud/models/{NAME}/remove", follow_redirects=True).text
+
+    published = replace(
+        get_detector(NAME).weights, size=4, sha256=hashlib.sha256(b"good").hexdigest()
+    )
+    best = replace(get_detector(NAME), weights=published)
+    monkeypatch.setitem(registry._specs, NAME, best)
+    monkeypatch.setattr("apps.vision.engine.BEST_ON_CPU", best)
+    monkeypatch.setitem(devices._is_cuda, "auto", False)
+    put(app, data=b"good")
+    text = admin.post(f"/crud/models/{NAME}/remove", follow_redirects=True).text
+    assert "“auto” uses this model at present" in text
+
+
 def test_the_page_says_why_auto_leaves_weights_that_are_here_alone(app, admin, monkeypatch):
-    monkeypatch.setattr("apps.services.models.has_gpu", lambda: False)
+    monkeypatch.setitem(devices._is_cuda, "auto", False)
     assert "would rather use" not in admin.get("/crud/models").text
     put(app, BEST_ON_CPU.name, b"half of it")
     text = admin.get("/crud/models").text

@@ -199,7 +199,8 @@ class ClassificationService:
             self.slots.release()
 
     def _state(self, spec: ClassifierSpec) -> ClassifierState:
-        state, download = self.store.state(spec.weights), self.downloads.state(spec.weights)
+        download = self.downloads.state(spec.weights)  # first: it may end between the two
+        state = self.store.state(spec.weights)
         return ClassifierState(spec, state, download)
 
 

@@ -1,16 +1,17 @@
 """Which detectors there are, which one is in use, and where their weights are."""
 
 import statistics
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput, WeightsError
 from apps.models import DETECTOR, Image, ImageStatus, Result, Setting, Video, VideoStatus
-from apps.vision.devices import has_gpu
+from apps.vision import devices
 from apps.vision.engine import AUTO, choose, preferred
-from apps.vision.zoo.downloads import Download, Downloads
+from apps.vision.zoo.downloads import Attempts, Download, Downloads
 from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import DetectorSpec, Registry
 from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
@@ -51,7 +52,9 @@ class ModelService:
     registry: Registry
     downloads: Downloads
     configured: str  # a name in the registry, or "auto": what holds until somebody chooses
+    device: str  # as the engine's: "auto", "cpu", "cuda:1" …
     may_download: bool  # by itself, what "auto" would prefer
+    attempts: Attempts = field(default_factory=Attempts)  # to do so
 
     def default(self) -> str:
         """Name of the model for pictures that ask for none, or "auto"."""
@@ -87,7 +90,7 @@ class ModelService:
         """Why "auto", where it is the default, does not use weights that are here."""
         if self.default() != AUTO:
             return None
-        return self.store.fault(preferred(gpu=has_gpu()).weights)
+        return self.store.fault(self._preferred().weights)
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
@@ -103,15 +106,21 @@ class ModelService:
 
         Raises:
             Conflict: they come with the application, or pictures need them.
+            WeightsError: the folder cannot be written.
         """
-        spec = self.registry.get(name)
-        if self.default() == name:
-            raise Conflict(N_("This model is in use. Choose another one first."))
+        spec, default = self.registry.get(name), self.default()
+        if not spec.weights.embedded:  # the store says so of the others
+            if default == name:
+                raise Conflict(N_("This model is in use. Choose another one first."))
+            if self._chosen(default) is spec:
+                raise Conflict(
+                    N_("“auto” uses this model at present. Choose another one first, by its name.")
+                )
+            if self.use(name).waiting:
+                raise Conflict(N_("Pictures wait for this model. Remove it when they are done."))
+        self.session.commit()
         if spec.added is None:
             return self.store.remove(spec.weights)
-        if self.use(name).waiting:
-            raise Conflict(N_("Pictures wait for this model. Remove it when they are done."))
-        self.session.commit()
         self.own.remove(name)
         return True
 
@@ -178,24 +187,38 @@ class ModelService:
         return {name: statistics.median(some) for name, some in times.items()}
 
     def fetch_preferred(self) -> None:
-        """Begin to download what "auto" would rather use, once in the life of this process."""
-        best = preferred(gpu=has_gpu())
-        asked = self.downloads.state(best.weights) is not None
-        if not self.may_download or asked or self.store.state(best.weights) is WeightsState.READY:
+        """Begin to download what "auto" would rather use; for processes that detect.
+
+        Call it at every occasion: nearly always it asks a clock and nothing else. What failed is
+        tried again after ten minutes, then after longer and longer pauses.
+        """
+        if not self.may_download or not self.attempts.due():
             return
-        if self.default() == AUTO:
-            self.downloads.start(best.weights)
+        auto = self.default() == AUTO
+        self.session.commit()
+        if auto:
+            threading.Thread(target=self._prefer, name="preferred-weights", daemon=True).start()
+
+    def _prefer(self) -> None:
+        devices.ask_torch(self.device)
+        file = self._preferred().weights
+        if self.store.state(file) is WeightsState.READY:
+            return
+        if self.downloads.run(file):
+            self.attempts.worked()
+        else:
+            self.attempts.failed()
+
+    def _preferred(self) -> DetectorSpec:
+        return preferred(gpu=devices.uses_cuda(self.device))
 
     def _chosen(self, name: str) -> DetectorSpec:
         """The detector that ``name`` or "auto" stands for."""
         if name != AUTO:
             return self.registry.get(name)
-        return choose(AUTO, self.store, gpu=has_gpu())
+        return choose(AUTO, self.store, gpu=devices.uses_cuda(self.device))
 
     def _state(self, spec: DetectorSpec, current: DetectorSpec) -> ModelState:
-        return ModelState(
-            spec,
-            self.store.state(spec.weights),
-            spec.name == current.name,
-            self.downloads.state(spec.weights),
-        )
+        download = self.downloads.state(spec.weights)  # first: it may end between the two
+        state = self.store.state(spec.weights)
+        return ModelState(spec, state, spec.name == current.name, download)

@@ -1,6 +1,10 @@
 """Where networks run: choosing a device, its memory, and what its errors mean."""
 
 import ctypes
+import logging
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +13,13 @@ from apps.errors import N_, ConfigError
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 # What the NVIDIA driver puts there: asking torch would import it into the web process.
 NVIDIA = Path("/proc/driver/nvidia/version")
+# Without any of them torch need not be asked: NVIDIA, the same under WSL and on a Jetson, AMD.
+TRACES = (NVIDIA, Path("/dev/dxg"), Path("/dev/nvmap"), Path("/dev/kfd"))
+ASKED_SECONDS = 120.0  # that torch may take to answer
 CGROUP = Path("/sys/fs/cgroup")
 KIB = 1024
 
@@ -25,9 +34,45 @@ NO_MEMORY = (
 CUDNN_LOST = ("EXECUTION_FAILED", "INTERNAL_ERROR", "MAPPING_ERROR")
 
 
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA driver, as far as one can tell without torch."""
-    return NVIDIA.exists()
+# Whether a choice of SIGHTBOX_DEVICE is CUDA, where torch has said so: here, or when asked.
+_is_cuda: dict[str, bool] = {}
+_asking = threading.Lock()
+
+
+def uses_cuda(choice: str) -> bool:
+    """Whether ``choice`` means CUDA on this machine, as far as it is known; imports no torch.
+
+    A driver does not tell: this torch may be built without CUDA, or be too new for it. So it
+    counts only until torch has been :func:`heard`.
+    """
+    guess = NVIDIA.exists() if choice == "auto" else choice.startswith("cuda")
+    return _is_cuda.get(choice, guess)
+
+
+def ask_torch(choice: str) -> None:
+    """Make :func:`uses_cuda` sure of ``choice``, by a process of its own; takes seconds, once."""
+    with _asking:
+        if choice != "auto" or choice in _is_cuda:
+            return
+        try:
+            found = any(trace.exists() for trace in TRACES) and _torch_sees_cuda()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            logger.warning("torch did not say whether there is a GPU reason=%s", error)
+        else:
+            heard(choice, cuda=found)
+
+
+def heard(choice: str, *, cuda: bool) -> None:
+    """Remember what torch made of ``choice``."""
+    _is_cuda[choice] = cuda
+
+
+def _torch_sees_cuda() -> bool:
+    question = "import torch; print(torch.cuda.is_available())"
+    answer = subprocess.run(  # noqa: S603 (nothing of it comes from elsewhere)
+        [sys.executable, "-c", question], capture_output=True, text=True, timeout=ASKED_SECONDS
+    )
+    return answer.stdout.strip() == "True"
 
 
 def pick_device(choice: str) -> "torch.device":

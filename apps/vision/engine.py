@@ -290,6 +290,7 @@ class TorchEngine:
         self._lost = str(device)
         logger.critical("device lost device=%s fall_back=%s", device, self.options.fall_back)
         self._device = torch.device("cpu")
+        devices.heard(self.options.device, cuda=False)
         self._networks.clear()
         if not self.options.fall_back:
             raise _lost(self._lost)
@@ -320,6 +321,7 @@ class TorchEngine:
 
                 self._shares = CoreShares(self.options.cpu_threads or torch.get_num_threads())
                 self._device = devices.pick_device(self.options.device)
+                devices.heard(self.options.device, cuda=self._device.type == "cuda")
             return self._device
 
 

@@ -59,3 +59,19 @@ def test_a_container_has_no_more_memory_than_its_limit(tmp_path, monkeypatch):
 
 def test_a_device_by_its_name():
     assert devices.describe(torch.device("cpu")) == "cpu"
+
+
+def test_torch_has_the_last_word_on_whether_there_is_a_gpu(monkeypatch, tmp_path):
+    """A driver alone is no GPU: this torch may be built without CUDA, or be too new for it."""
+    driver = tmp_path / "version"
+    driver.touch()
+    monkeypatch.setattr(devices, "NVIDIA", driver)
+    monkeypatch.setattr(devices, "TRACES", (driver,))
+    monkeypatch.setattr(devices, "_is_cuda", {})
+    assert devices.uses_cuda("auto")  # as far as one can tell without torch
+    assert not devices.uses_cuda("cpu")
+    assert devices.uses_cuda("cuda:1")
+    devices.ask_torch("auto")
+    assert devices.uses_cuda("auto") is torch.cuda.is_available()
+    devices.heard("cuda:1", cuda=False)  # lost, and the CPU goes on
+    assert not devices.uses_cuda("cuda:1")

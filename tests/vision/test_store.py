@@ -1,5 +1,6 @@
 """Downloads of weights, from a real HTTP server on loopback that misbehaves as told."""
 
+import errno
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -256,3 +257,38 @@ def test_a_failed_background_download_keeps_its_reason_and_can_be_tried_again(ho
     downloads.start(file)
     finished(downloads, file)
     assert store.state(file) is WeightsState.READY
+
+
+# -- folders that cannot be used -------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_its_reason(host, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    store = WeightsStore(tmp_path / "file" / "weights")
+    downloads, file = Downloads(store), weights(host)
+    assert downloads.run(file) is False
+    state = downloads.state(file)
+    assert state is not None
+    assert str(store.folder) in str(state.error)
+    assert "Not a directory" in str(state.error)
+
+
+def test_a_file_system_without_locks_is_told(host, store, monkeypatch):
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(WeightsError, match="No locks available"):
+        store.fetch(weights(host))
+
+
+def test_a_download_that_breaks_in_an_unknown_way_says_where_to_look(host, store, monkeypatch):
+    def broken(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(WeightsStore, "fetch", broken)
+    downloads, file = Downloads(store), weights(host)
+    assert downloads.run(file) is False
+    state = downloads.state(file)
+    assert state is not None
+    assert "log has the details" in str(state.error)

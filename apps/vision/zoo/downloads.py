@@ -2,12 +2,18 @@
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from apps.errors import AppError
+from apps.errors import N_, AppError, WeightsError
 from apps.vision.zoo.store import Progress, WeightsFile, WeightsStore
 
 logger = logging.getLogger(__name__)
+
+LOOK = 60.0  # seconds between two looks whether there is something to fetch
+FIRST_PAUSE, LONGEST_PAUSE = 600.0, 6 * 3600.0  # seconds after one failure, and after many
+BROKEN = N_("The download of %(file)s failed; the server's log has the details.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +35,27 @@ class Downloads:
 
     def start(self, file: WeightsFile) -> None:
         """Begin to fetch ``file``; returns at once."""
-        with self._lock:
-            if self._running(file):
-                return
-            self._states[file.name] = Download(running=True)
-        name = f"download-{file.name}"
-        threading.Thread(target=self._run, args=(file,), name=name, daemon=True).start()
+        if self._begin(file):
+            name = f"download-{file.name}"
+            threading.Thread(target=self._run, args=(file,), name=name, daemon=True).start()
+
+    def run(self, file: WeightsFile) -> bool:
+        """The same in the present thread; whether it went well, or another thread is at it."""
+        return self._run(file) if self._begin(file) else True
 
     def state(self, file: WeightsFile) -> Download | None:
         """How far ``file`` is; None if this process never began to fetch it."""
         return self._states.get(file.name)
 
-    def _running(self, file: WeightsFile) -> bool:
-        state = self._states.get(file.name)
-        return state is not None and state.running
+    def _begin(self, file: WeightsFile) -> bool:
+        with self._lock:
+            state = self._states.get(file.name)
+            if state is not None and state.running:
+                return False
+            self._states[file.name] = Download(running=True)
+        return True
 
-    def _run(self, file: WeightsFile) -> None:
+    def _run(self, file: WeightsFile) -> bool:
         def report(progress: Progress) -> None:
             self._states[file.name] = Download(running=True, progress=progress)
 
@@ -55,6 +66,41 @@ class Downloads:
             self._states[file.name] = Download(running=False, error=error)
         except Exception:
             logger.exception("download failed file=%s", file.name)
-            self._states.pop(file.name, None)
+            unknown = WeightsError(BROKEN, file=file.name)
+            self._states[file.name] = Download(running=False, error=unknown)
         else:
             self._states[file.name] = Download(running=False)
+        return self._states[file.name].error is None
+
+
+class Attempts:
+    """When to try what may fail: at most every ``LOOK`` seconds, later and later after failures.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = clock()
+        self._failures = 0
+
+    def due(self) -> bool:
+        """Whether it is time; only one of those who ask at once is told so."""
+        with self._lock:
+            now = self._clock()
+            if now < self._next:
+                return False
+            self._next = now + LOOK
+            return True
+
+    def failed(self) -> None:
+        with self._lock:
+            pause = min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
+            self._failures = min(self._failures + 1, 10)
+            self._next = self._clock() + pause
+
+    def worked(self) -> None:
+        with self._lock:
+            self._failures = 0
