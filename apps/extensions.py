@@ -52,13 +52,14 @@ BUSY_SECONDS = 30  # that a writer waits for others
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Links in mails are opened by GET and change the account.
 WRITING_GETS = frozenset({"auth.confirm_email", "auth.change_email_confirm"})
-# Forms that hash a password, which takes a third of a second, send a mail, take a file of weights,
-# unpack pictures, resolve a name or read all boxes of one: they read first, and call
+# Forms that hash a password, which takes a third of a second, send a mail, take or read a file of
+# weights, unpack pictures, resolve a name or read all boxes of one: they read first, and call
 # begin_writing() when they have something to write.
 SLOW_FORMS = frozenset(
     {"auth.login", "auth.verify", "auth.forgot_password", "auth.send_confirmation"}
     | {"auth.register", "auth.change_password", "auth.reset_password", "auth.change_email"}
     | {"account.show", "account.delete", "crud.model_new", "detector.upload"}
+    | {"crud.model_verify", "crud.classifier_verify"}
     | {"detector.save_state", "video.upload", "imports.upload"}
     | {"webhooks.index", "webhooks.detail"}
 )

@@ -2,25 +2,30 @@
 
 import hashlib
 import html
+import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from apps.container import services
+from apps.crud.models_page import progress_of
 from apps.extensions import db
 from apps.models import Image, ImageStatus
 from apps.services import models as model_service
+from apps.services.models import ModelState
 from apps.vision import devices
 from apps.vision.zoo import classifiers as zoo
 from apps.vision.zoo import registry
 from apps.vision.zoo.classifiers import classifiers, get_classifier
-from apps.vision.zoo.downloads import FIRST_PAUSE, LOOK
+from apps.vision.zoo.downloads import FIRST_PAUSE, LOOK, Download
 from apps.vision.zoo.registry import BEST_ON_CPU, BEST_ON_GPU, BLOOD_CELLS, detectors, get_detector
+from apps.vision.zoo.store import Progress, WeightsState
 
 NAME = "ssd300_vgg16.coco_v1"
 CLASSIFIER = "googlenet.imagenet1k_v1"
@@ -160,6 +165,32 @@ def test_the_chosen_default_looks_at_new_pictures(app, admin, ann, upload):
     assert "fake.test" in ann.get(f"/images/{upload(ann)}").text
     unknown = admin.post("/crud/models/default", data={"model": "x"}, follow_redirects=True)
     assert "There is no model" in unknown.text
+
+
+def test_nobody_waits_for_the_database_while_a_file_is_verified(app, admin, monkeypatch):
+    seen = []
+
+    def verify(*_arguments: object) -> None:
+        seen.append(db.session.registry().in_transaction())
+        other = sqlite3.connect(Path(app.instance_path) / "testing.sqlite", timeout=0)
+        other.execute("BEGIN IMMEDIATE")  # raises if the request held the lock
+        other.close()
+
+    monkeypatch.setattr(type(services(app).models.store), "verify", verify)
+    assert admin.post(f"/crud/models/{NAME}/verify").status_code == 303
+    assert admin.post(f"/crud/classifiers/{CLASSIFIER}/verify").status_code == 303
+    assert seen == [False, False]
+
+
+def test_a_download_of_unknown_size_tells_no_whole_and_no_end(app):
+    def text(total: int) -> object:
+        download = Download(True, Progress(5 * 2**20, total, 2.0**20))
+        spec = get_detector(NAME)
+        return progress_of(ModelState(spec, WeightsState.MISSING, False, download))["text"]
+
+    with app.test_request_context():
+        assert text(0) == "5.0 MB, 1.0 MB/s"
+        assert text(15 * 2**20) == "5.0 of 15.0 MB, 1.0 MB/s, 10 s left"
 
 
 def test_embedded_weights_cannot_be_removed(admin):

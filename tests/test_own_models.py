@@ -220,6 +220,12 @@ def test_no_transaction_is_open_while_a_file_is_checked(app, admin, monkeypatch)
     assert seen == [False]
 
 
+def test_a_file_that_goes_while_the_page_of_models_sweeps_is_no_error(app, admin):
+    place = services(app).models.own.incoming()
+    place.symlink_to(place.with_name("gone"))  # listed, and not there when it is looked at
+    assert admin.get("/crud/models").status_code == 200
+
+
 # -- refused ---------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from flask_babel import gettext
 
 from apps.container import services
 from apps.crud.blueprint import bp
-from apps.errors import AppError
+from apps.errors import AppError, WeightsError
 from apps.i18n import error_text
 
 
@@ -18,11 +18,9 @@ def classifier_fetch(name: str) -> ResponseReturnValue:
 
 @bp.post("/classifiers/<name>/verify")
 def classifier_verify(name: str) -> ResponseReturnValue:
-    classifications = services().classifications
-    weights = classifications.get(name).spec.weights
     try:
-        classifications.store.verify(weights)
-    except AppError as error:
+        services().classifications.verify(name)
+    except WeightsError as error:
         flash(error_text(error), "error")
     else:
         flash(gettext("%(name)s: the checksum is right.", name=name), "success")

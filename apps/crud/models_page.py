@@ -6,10 +6,13 @@ from flask_babel import gettext
 
 from apps.container import services
 from apps.crud.blueprint import bp
-from apps.errors import AppError
+from apps.errors import AppError, WeightsError
 from apps.i18n import error_text
 from apps.services.classifications import ClassifierState
 from apps.services.models import ModelState
+from apps.vision.zoo.store import Progress
+
+MB = 2**20  # bytes
 
 
 @bp.get("/models")
@@ -47,18 +50,25 @@ def progress_of(model: ModelState | ClassifierState) -> dict[str, object]:
     download = model.download
     progress = download.progress if download else None
     done = progress.done / progress.total if progress and progress.total else 0.0
-    text = ""
-    if download and download.running and progress:
-        text = gettext(
-            "%(done)s of %(total)s MB, %(rate)s MB/s, %(left)s s left",
-            done=f"{progress.done / 1e6:.1f}",
-            total=f"{progress.total / 1e6:.1f}",
-            rate=f"{progress.rate / 1e6:.1f}",
-            left=round(progress.seconds_left or 0),
-        )
-    error = error_text(download.error) if download and download.error else ""
     running = bool(download and download.running)
+    text = _text(progress) if running and progress else ""
+    error = error_text(download.error) if download and download.error and not model.ready else ""
     return {"running": running, "done": done, "text": text, "error": error, "ready": model.ready}
+
+
+def _text(progress: Progress) -> str:
+    """How far a download is; its whole size is not always known."""
+    done, rate = f"{progress.done / MB:.1f}", f"{progress.rate / MB:.1f}"
+    if progress.seconds_left is None:
+        return str(gettext("%(done)s MB, %(rate)s MB/s", done=done, rate=rate))
+    text: str = gettext(
+        "%(done)s of %(total)s MB, %(rate)s MB/s, %(left)s s left",
+        done=done,
+        total=f"{progress.total / MB:.1f}",
+        rate=rate,
+        left=round(progress.seconds_left),
+    )
+    return text
 
 
 @bp.post("/models/default")
@@ -80,10 +90,9 @@ def model_fetch(name: str) -> ResponseReturnValue:
 
 @bp.post("/models/<name>/verify")
 def model_verify(name: str) -> ResponseReturnValue:
-    model = services().models.get(name)
     try:
-        services().models.store.verify(model.spec.weights)
-    except AppError as error:
+        services().models.verify(name)
+    except WeightsError as error:
         flash(error_text(error), "error")
     else:
         flash(gettext("%(name)s: the checksum is right.", name=name), "success")

@@ -89,6 +89,17 @@ class ClassificationService:
         """
         self.downloads.start(get_classifier(name).weights)
 
+    def verify(self, name: str) -> None:
+        """Read the weights of ``name`` as a whole; no transaction stays open meanwhile.
+
+        Raises:
+            NotFound: no such network.
+            WeightsError: missing, unreadable, or not the expected file.
+        """
+        file = get_classifier(name).weights
+        self.session.commit()
+        self.store.verify(file)
+
     def layers(self, name: str) -> tuple[Layer, ...]:
         """The network layer by layer; its weights are not needed.
 

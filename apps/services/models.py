@@ -101,6 +101,17 @@ class ModelService:
         """Raises NotFound if there is no such model."""
         return self._state(self.registry.get(name), self.current())
 
+    def verify(self, name: str) -> None:
+        """Read the weights of ``name`` as a whole; no transaction stays open meanwhile.
+
+        Raises:
+            NotFound: no such model.
+            WeightsError: missing, unreadable, or not the expected file.
+        """
+        file = self.registry.get(name).weights
+        self.session.commit()
+        self.store.verify(file)
+
     def remove(self, name: str) -> bool:
         """Delete downloaded weights, or take an own model away; whether there were any.
 

@@ -1,6 +1,7 @@
 """Files of weights from strangers: what is accepted, what is refused, and what becomes of it."""
 
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -496,10 +497,13 @@ def question(path: Path, tmp_path: Path) -> Question:
 
 def test_the_other_process_is_told_no_secret_and_has_no_gpu(monkeypatch):
     """tests/test_own_models.py sees it accept and refuse."""
-    monkeypatch.setenv("SIGHTBOX_SECRET_KEY", "s3cret")
+    for name in ("SIGHTBOX_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     environment = intake._environment()
     assert "s3cret" not in str(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert (environment["PATH"], environment["OMP_NUM_THREADS"]) == (os.environ["PATH"], "1")
 
 
 def test_a_check_that_crashes_or_never_ends_is_a_refusal(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,11 @@ logger = logging.getLogger(__name__)
 SECONDS = 300.0  # for one file; the largest network takes 15 on two cores
 _alone = threading.Lock()
 ROOT = Path(__file__).resolve().parents[3]
+# Of the environment: where programs, libraries and temporary files are, the language, and threads.
+NEEDED = re.compile(
+    "PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH"
+    "|PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|OMP_[A-Z_]+|MKL_[A-Z_]+|SYSTEMROOT"
+)
 STOPPED = N_(
     "The check of this file stopped without an answer; the server's log has the details. If the "
     "server is short of memory, try again when it is idle."
@@ -79,6 +85,9 @@ def ask(question: Question, seconds: float = SECONDS) -> Accepted:
 
 
 def _environment() -> dict[str, str]:
-    """No secret of ours, and no GPU: another process may be using all of its memory."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("SIGHTBOX_")}
+    """No secret of anybody's, and no GPU: another process may be using all of its memory.
+
+    What may hold one is not known, so only what Python and torch need to start is handed on.
+    """
+    kept = {key: value for key, value in os.environ.items() if NEEDED.fullmatch(key)}
     return kept | {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -168,9 +168,10 @@ class OwnWeights:
             if model.until < now:
                 self._delete(model.key)
         for path in (self.folder / ".incoming").glob("*"):
-            age = time.time() - path.stat().st_mtime
-            if age > KEEP_INCOMING.total_seconds():
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it was added, or swept by somebody else, just now
+                age = time.time() - path.stat().st_mtime
+                if age > KEEP_INCOMING.total_seconds():
+                    path.unlink()
 
     # -- files -----------------------------------------------------------------------------
 
