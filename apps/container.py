@@ -18,6 +18,7 @@ from apps.metrics import Metrics
 from apps.models import Export, Import, Video
 from apps.services.accounts import AccountService
 from apps.services.annotations import AnnotationService
+from apps.services.bench import BenchService
 from apps.services.blob_copy import BlobCopy
 from apps.services.boxes import BoxService
 from apps.services.classifications import ClassificationService
@@ -76,6 +77,7 @@ class Container:
     queue: Queue
     models: ModelService
     own_models: OwnModelService
+    bench: BenchService
     images: ImageService
     gallery: GalleryService
     filters: FilterService
@@ -153,6 +155,7 @@ def init_app(app: Flask) -> None:
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
+        bench=BenchService(session, models, engine, engine_here=queue.works_here),
         images=images,
         gallery=gallery,
         filters=FilterService(session),

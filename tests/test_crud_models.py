@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from apps.container import services
 from apps.crud.models_page import progress_of
+from apps.errors import Conflict, WeightsError
 from apps.extensions import db
 from apps.models import Image, ImageStatus
 from apps.services import models as model_service
@@ -83,6 +84,7 @@ ROUTES = [
     ("POST", "/crud/models/default"),
     ("POST", f"/crud/models/{NAME}/fetch"),
     ("POST", f"/crud/models/{NAME}/verify"),
+    ("POST", f"/crud/models/{NAME}/bench"),
     ("POST", f"/crud/models/{NAME}/remove"),
     ("POST", f"/crud/classifiers/{CLASSIFIER}/fetch"),
     ("POST", f"/crud/classifiers/{CLASSIFIER}/verify"),
@@ -102,6 +104,7 @@ def test_an_unknown_model_is_404(admin, action):
     assert admin.post(f"/crud/classifiers/nonsense/{action}").status_code == 404
     assert admin.get(f"/crud/classifiers/{CLASSIFIER}/{action}").status_code == 405
     assert admin.get(f"/crud/models/{NAME}/{action}").status_code == 405
+    assert admin.post("/crud/models/nonsense/bench").status_code == 404
 
 
 def test_every_model_is_listed_with_its_state(app, admin):
@@ -313,6 +316,82 @@ def test_the_page_tells_licence_source_checksum_file_and_speed(app, ann, admin, 
         assert spec.weights.sha256 in page
         assert str(store.path(spec.weights)) in page
         assert spec.weights.url is None or spec.weights.url in page
+
+
+# -- measured speed ----------------------------------------------------------------------------
+
+BENCH = f"/crud/models/{BLOOD_CELLS.name}/bench"
+
+
+def measured(client, name=BLOOD_CELLS.name) -> dict[str, object]:
+    while (row := client.get("/crud/models/status").json[name])["measuring"]:
+        pass
+    return row
+
+
+def test_a_measurement_runs_in_the_background_and_its_result_stays(make_app, app, admin, ann):
+    bench = services(app).bench
+    bench.engine.state = replace(bench.engine.state, device="cuda:0 (NVIDIA H200)")
+    assert admin.post(BENCH).status_code == 303
+    assert measured(admin)["bench_error"] == ""
+    assert admin.get("/crud/models").text.count("cuda:0 (NVIDIA H200)") == 1
+    assert "cuda:0 (NVIDIA H200)" in ann.get(f"/models/{BLOOD_CELLS.name}").text
+    again = services(make_app(WEIGHTS_ROOT=app.config["WEIGHTS_ROOT"])).bench
+    [speed] = again.of(BLOOD_CELLS)
+    assert speed.device == "cuda:0 (NVIDIA H200)"
+    assert 0 <= speed.median_ms <= speed.p95_ms
+    other = replace(
+        BLOOD_CELLS, weights=replace(BLOOD_CELLS.weights, sha256="0" * 64)
+    )  # of the same name
+    assert again.of(other) == []
+    again.engine.state = replace(again.engine.state, device="cpu")
+    again.measure(BLOOD_CELLS, rounds=1)
+    again.measure(BLOOD_CELLS, rounds=1)  # in place of the last one
+    assert [speed.device for speed in bench.of(BLOOD_CELLS)] == ["cpu", "cuda:0 (NVIDIA H200)"]
+
+
+def test_models_are_measured_one_at_a_time_and_no_page_waits(make_app, app, admin):
+    go_on = threading.Event()
+    bench = services(app).bench
+    bench.engine.script = lambda _: go_on.wait(20) and ()
+    admin.post(BENCH)
+    page = admin.post(BENCH, follow_redirects=True).text
+    assert "A model is being measured already" in page
+    assert "being measured …" in page
+    other = services(make_app(WEIGHTS_ROOT=app.config["WEIGHTS_ROOT"])).bench  # another process
+    with pytest.raises(Conflict, match="being measured already"):
+        other.measure(BLOOD_CELLS)
+    go_on.set()
+    measured(admin)
+    assert "being measured …" not in admin.get("/crud/models").text
+    other.measure(BLOOD_CELLS, rounds=1)
+
+
+def test_a_measurement_that_fails_says_why(app, admin):
+    def fail(_picture: object) -> tuple[()]:
+        raise WeightsError("The weights are bad.")
+
+    services(app).bench.engine.script = fail
+    admin.post(BENCH)
+    assert measured(admin)["bench_error"] == "The weights are bad."
+    assert "The weights are bad." in admin.get("/crud/models").text
+    services(app).bench.engine.script = lambda _: 1 / 0
+    admin.post(BENCH)
+    assert "log has the details" in str(measured(admin)["bench_error"])
+    missing = admin.post(f"/crud/models/{NAME}/bench", follow_redirects=True).text
+    assert "are not here yet" in missing
+    services(app).bench.engine_here = False
+    assert "Other processes detect" in admin.post(BENCH, follow_redirects=True).text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", f'{{"{BLOOD_CELLS.name}": [{{}}, 1]}}'])
+def test_a_file_of_speeds_that_was_damaged_is_no_error(app, admin, text):
+    folder = services(app).models.store.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "speeds.json").write_text(text)
+    assert admin.get("/crud/models").status_code == 200
+    services(app).bench.measure(BLOOD_CELLS, rounds=1)
+    assert len(services(app).bench.of(BLOOD_CELLS)) == 1
 
 
 def test_imported_results_which_took_no_time_here_hide_no_speed(app, ann, upload, monkeypatch):

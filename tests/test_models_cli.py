@@ -116,6 +116,7 @@ def test_fetch_verify_use_and_remove(flask, published, tmp_path):
     assert f"{NAME}: the checksum is right." in flask("models", "verify").output
     bench = flask("models", "bench", NAME, "--rounds", "2")
     assert f"{NAME}\tmedian" in bench.output
+    assert " ms a picture (cpu, " in flask("models", "show", NAME).output
     picture = Image.effect_noise((160, 120), 90).convert("RGB")
     picture.save(tmp_path / "a.png")
     assert flask("models", "remove", NAME).output.strip() == "Removed."

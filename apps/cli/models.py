@@ -1,16 +1,14 @@
 """``flask models``: what the registry holds, and the weights on this machine."""
 
-import statistics
-import time
 from pathlib import Path
 from typing import NoReturn
 
 import click
 from flask.cli import AppGroup
-from PIL import Image
 
 from apps.container import services
 from apps.errors import AppError
+from apps.services.bench import ROUNDS
 from apps.services.own_models import NewModel
 from apps.vision.zoo.architectures import BUILDERS, Origin
 from apps.vision.zoo.classifiers import ClassifierSpec, get_classifier, is_classifier
@@ -87,10 +85,19 @@ def _detector_rows(spec: DetectorSpec) -> dict[str, str]:
         "sha256": weights.sha256,
         "file": str(services().models.store.path(weights)),
         "state": services().models.get(spec.name).state.value,
+        "speed here": _speeds(spec),
     }
     if added is not None:
         rows |= {"network": added.architecture, "began with": added.origin.value}
     return rows
+
+
+def _speeds(spec: DetectorSpec) -> str:
+    rows = [
+        f"{speed.median_ms:.0f} ms a picture ({speed.device}, {speed.at:%Y-%m-%d %H:%M} UTC)"
+        for speed in services().bench.of(spec)
+    ]
+    return "; ".join(rows) or "not measured"
 
 
 def _classifier_rows(spec: ClassifierSpec) -> dict[str, str]:
@@ -228,20 +235,21 @@ def add(file: Path, builder: str, classes: str, origin: str, **said: str) -> Non
 
 @models.command("bench")
 @click.argument("names", nargs=-1)
-@click.option("--rounds", default=10, show_default=True, help="Pictures measured for each model.")
+@click.option(
+    "--rounds",
+    default=ROUNDS,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Pictures measured for each model.",
+)
 def bench(names: tuple[str, ...], rounds: int) -> None:
-    """Milliseconds a picture (640 x 480) here, of NAMES or of every model that is ready."""
-    engine = services().detections.engine
-    picture = Image.effect_noise((640, 480), 80).convert("RGB")
+    """Milliseconds a picture (640 x 480) here, of NAMES or of every model that is ready.
+
+    The results are kept for "flask models show" and the pages of models.
+    """
     for spec in [_spec(name) for name in names] or services().models.ready():
-        times = []
         try:
-            engine.detect(picture, spec.name)  # loads it
-            for _ in range(rounds):
-                started = time.perf_counter()
-                engine.detect(picture, spec.name)
-                times.append((time.perf_counter() - started) * 1000)
+            speed = services().bench.measure(spec, rounds)
         except AppError as error:
             _stop(error)
-        worst = sorted(times)[min(rounds - 1, round(rounds * 0.95))]
-        click.echo(f"{spec.name}\tmedian {statistics.median(times):.0f} ms\tp95 {worst:.0f} ms")
+        click.echo(f"{spec.name}\tmedian {speed.median_ms:.0f} ms\tp95 {speed.p95_ms:.0f} ms")

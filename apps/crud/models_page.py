@@ -31,13 +31,15 @@ def models() -> ResponseReturnValue:
         folder=services().models.store.folder,
         path=services().models.store.path,
         speeds=services().models.speeds(),
+        measured={model.spec.name: services().bench.of(model.spec) for model in states},
+        engine_here=services().engine_here,
         removed=services().own_models.removed(),
     )
 
 
 @bp.get("/models/status")
 def models_status() -> ResponseReturnValue:
-    """How far each download is: asked by the page while one runs."""
+    """How far each download is, and what is being measured: asked by the page meanwhile."""
     states: list[ModelState | ClassifierState] = [
         *services().models.all(),
         *services().classifications.all(),
@@ -53,7 +55,16 @@ def progress_of(model: ModelState | ClassifierState) -> dict[str, object]:
     running = bool(download and download.running)
     text = _text(progress) if running and progress else ""
     error = error_text(download.error) if download and download.error and not model.ready else ""
-    return {"running": running, "done": done, "text": text, "error": error, "ready": model.ready}
+    broken = services().bench.error(model.spec.name)
+    return {
+        "running": running,
+        "done": done,
+        "text": text,
+        "error": error,
+        "ready": model.ready,
+        "bench_error": error_text(broken) if broken else "",
+        "measuring": services().bench.running == model.spec.name,
+    }
 
 
 def _text(progress: Progress) -> str:
@@ -96,6 +107,17 @@ def model_verify(name: str) -> ResponseReturnValue:
         flash(error_text(error), "error")
     else:
         flash(gettext("%(name)s: the checksum is right.", name=name), "success")
+    return redirect(url_for("crud.models"), 303)
+
+
+@bp.post("/models/<name>/bench")
+def model_bench(name: str) -> ResponseReturnValue:
+    try:
+        services().bench.start(name)
+    except AppError as error:
+        if error.status == 404:
+            raise
+        flash(error_text(error), "error")
     return redirect(url_for("crud.models"), 303)
 
 

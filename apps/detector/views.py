@@ -170,4 +170,7 @@ def models() -> ResponseReturnValue:
 
 @bp.get("/models/<name>")
 def model(name: str) -> ResponseReturnValue:
-    return render_template("detector/model.html", model=services().models.get(name))
+    model = services().models.get(name)
+    return render_template(
+        "detector/model.html", model=model, measured=services().bench.of(model.spec)
+    )

@@ -1,4 +1,4 @@
-// Follows downloads of weights: progress while they run, a fresh page when one ends.
+// Follows downloads of weights and measurements: progress while they run, a fresh page when one ends.
 
 const POLL_MS = 1000;
 const table = document.querySelector("[data-models]");
@@ -10,7 +10,8 @@ async function poll() {
   const models = await answer.json();
   for (const row of running()) {
     const now = models[row.dataset.model];
-    if (!now.running) return location.reload();
+    if (!now.running && !now.measuring) return location.reload();
+    if (!row.querySelector("[data-progress]")) continue; // it is measured, or a download begins only now
     row.querySelector("[data-progress]").value = now.done;
     row.querySelector("[data-progress-text]").textContent = now.text;
   }

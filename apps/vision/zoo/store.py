@@ -165,7 +165,7 @@ class WeightsStore:
         path = self.path(file)
         if not path.is_file():
             raise WeightsError(OWN_MISSING if file.own else MISSING, file=file.name)
-        with _usable(path.parent):
+        with usable(path.parent):
             digest = sha256_of(path)
         if not digest.startswith(file.sha256):
             raise WeightsError(OWN_CHANGED if file.own else CHANGED, file=file.name)
@@ -180,7 +180,7 @@ class WeightsStore:
         if file.embedded:
             raise Conflict(N_("These weights come with Sightbox and cannot be removed."))
         found = [path for path in (self.path(file), self._part(file)) if path.is_file()]
-        with _usable(self.folder):
+        with usable(self.folder):
             for path in found:
                 path.unlink(missing_ok=True)
         return bool(found)
@@ -199,7 +199,7 @@ class WeightsStore:
         path = self.path(file)
         if path.is_file() or file.url is None:
             return path
-        with _usable(self.folder):
+        with usable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._alone(file):
                 if not path.is_file():  # another process may have been faster
@@ -278,7 +278,7 @@ class WeightsStore:
 
 
 @contextmanager
-def _usable(folder: Path) -> Iterator[None]:
+def usable(folder: Path) -> Iterator[None]:
     """What the system refuses in ``folder`` is told as a WeightsError: read-only, no locks …"""
     try:
         yield
