@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from apps.extensions import db
 from apps.models import Detection, Image, ImageTag, Role, User
-from tests.conftest import PASSWORD, picture_bytes, stored_files
+from tests.conftest import HASH, PASSWORD, picture_bytes, stored_files
 
 NEW = {
     "username": "carol",
@@ -103,6 +103,20 @@ def test_paging_keeps_search_and_order(app, make_user, admin):
 
 
 # -- create --------------------------------------------------------------------------------
+
+
+def test_no_transaction_is_open_while_a_password_is_hashed(app, admin, make_user, monkeypatch):
+    seen = []
+
+    def hash_password(_password: str) -> str:
+        seen.append(db.session.registry().in_transaction())
+        return HASH
+
+    monkeypatch.setattr("apps.services.accounts.hash_password", hash_password)
+    assert admin.post("/crud/users/new", data=NEW).status_code == 303
+    form = {"username": "ann", "email": "ann@example.com", "role": "user", "password": PASSWORD}
+    assert admin.post(f"/crud/users/{make_user('ann')}", data=form).status_code == 303
+    assert seen == [False, False]
 
 
 def test_a_new_account_can_log_in(app, admin):

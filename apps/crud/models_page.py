@@ -69,13 +69,15 @@ def progress_of(model: ModelState | ClassifierState) -> dict[str, object]:
 
 def _text(progress: Progress) -> str:
     """How far a download is; its whole size is not always known."""
-    done, rate = f"{progress.done / MB:.1f}", f"{progress.rate / MB:.1f}"
+    done, total, rate = (
+        f"{number / MB:.1f}" for number in (progress.done, progress.total, progress.rate)
+    )
     if progress.seconds_left is None:
         return str(gettext("%(done)s MB, %(rate)s MB/s", done=done, rate=rate))
     text: str = gettext(
         "%(done)s of %(total)s MB, %(rate)s MB/s, %(left)s s left",
         done=done,
-        total=f"{progress.total / MB:.1f}",
+        total=total,
         rate=rate,
         left=round(progress.seconds_left),
     )

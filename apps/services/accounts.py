@@ -177,6 +177,7 @@ class AccountService:
         """
         password = normalize_password(password)
         check_password(password)
+        self.session.commit()  # hashing takes a third of a second: no transaction is open meanwhile
         user = User(
             username=clean_username(username),
             email=clean_email(email),
@@ -232,8 +233,10 @@ class AccountService:
         """
         password = normalize_password(password)
         check_password(password)
+        self.session.commit()  # as in create()
+        hashed = hash_password(password)
         user = self.get(user_id)
-        user.password = hash_password(password)
+        user.password = hashed
         user.fs_uniquifier = new_session_key()
         self.session.commit()
 
