@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from flask import Response, current_app, g, request
 from limits import parse_many
@@ -24,6 +24,7 @@ NO_TOKEN = N_("Send a token: “Authorization: Bearer …”. Your account page 
 NOBODY = Caller(0, "", False, 0.5, frozenset({"detect"}), "")  # a program on this machine
 FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 SECRET_PATH = "/labelstudio/"  # what follows lets a Label Studio in
+BLOCK = 1 << 16  # bytes
 HAS_TEXT = ("message", "detail", "error")  # keys of error bodies, in every protocol
 
 
@@ -95,6 +96,14 @@ def enter(token: str, scope: str) -> None:
         raise Forbidden(
             N_("This token may not do that: it lacks the scope “%(scope)s”."), scope=scope
         )
+
+
+def drop_rest(body: IO[bytes]) -> None:
+    """Read what a refused program still sends, and keep none of it: one that is answered before
+    it has sent all may see a broken connection instead."""
+    db.session.rollback()  # it may take its time
+    while body.read(BLOCK):
+        pass
 
 
 def count_refused() -> None:

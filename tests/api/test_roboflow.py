@@ -6,10 +6,12 @@ environment of its own.
 
 import base64
 import io
+import json
 
 import pytest
 
 from apps.api import roboflow
+from apps.web import FORM_BYTES
 from tests.conftest import picture_bytes
 
 INFER = "/infer/object_detection"
@@ -91,6 +93,38 @@ def test_the_key_may_be_a_header_and_the_word_none_is_no_key(program, bearer):
     assert "Send a token" in answer.json["message"]
 
 
+class Sent(io.BytesIO):
+    """A body that knows how much of it was wanted at once."""
+
+    most = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.most = max(self.most, len(self.getbuffer()) if size in (None, -1) else size)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("path", [INFER, "/model/add", "/labelstudio/guessed/predict"])
+@pytest.mark.parametrize("head", [b"", b'"api_key": "sb_guessed", '])
+def test_of_a_strangers_body_little_is_kept_and_nothing_is_read_as_json(program, path, head):
+    body = Sent(b"{" + head + b'"image": [' + b"[0]," * 10**6)
+    length = str(len(body.getbuffer()))
+    answer = program.post(path, input_stream=body, headers={"Content-Length": length})
+    assert answer.status_code == 401
+    assert body.most <= FORM_BYTES
+    assert body.read() == b""  # or the client may not see the answer
+
+
+def test_a_key_is_found_before_a_large_picture_and_with_a_header_anywhere(
+    program, token_of, bearer
+):
+    early = json.dumps(request_of(token_of()) | {"padding": "x" * FORM_BYTES})
+    late = json.dumps({"padding": "x" * FORM_BYTES} | request_of(token_of()))
+    for body, headers, status in ((early, {}, 200), (late, {}, 401), (late, bearer(), 200)):
+        assert program.post(INFER, data=body, headers=headers).status_code == status
+    query = {"api_key": token_of()}
+    assert program.post(INFER, query_string=query, json=request_of(None)).status_code == 200
+
+
 def test_a_token_that_may_not_detect_is_refused(program, token_of):
     answer = program.post(INFER, json=request_of(token_of("ann", "read")))
     assert answer.status_code == 403
@@ -147,12 +181,12 @@ def test_garbage_is_refused_as_json(program, token_of, values):
     assert answer.json["message"]
 
 
-def test_errors_of_every_kind_are_json(program, token_of, app, monkeypatch):
+def test_errors_of_every_kind_are_json(program, token_of, bearer, app, monkeypatch):
     assert program.post(INFER, json=request_of(token_of(), "nothing/1")).status_code == 404
     for answer, status in (
         (program.get(INFER), 405),
         (program.post("/infer/nothing"), 404),
-        (program.post(INFER, data=b"{", content_type="application/json"), 422),
+        (program.post(INFER, data=b"{", headers=bearer()), 422),
     ):
         assert (answer.status_code, answer.is_json) == (status, True)
     body = request_of(token_of())
