@@ -57,6 +57,7 @@ class Base:
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
     DEVICE_FALLBACK = False  # go on with the CPU when the GPU stops working
     PRECISION = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16
+    THREADS = 24  # requests answered at the same time; gunicorn_conf.py reads it too
     CPU_THREADS = 0  # of the detector; 0: PyTorch decides
     BATCH_SIZE = 8  # pictures that share one run of a model, at most
     ENGINE_CAPACITY = 64  # pictures that may wait for the engine before it says "busy"

@@ -4,8 +4,6 @@ Errors are JSON with ``message``, as that server words them. Pictures come as ba
 form or as public addresses; never as pickles of NumPy, which run what their sender wishes.
 """
 
-import base64
-import binascii
 import io
 import json
 import math
@@ -14,17 +12,16 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from apps import outbound
 from apps.api.access import caller, drop_rest, enter, header_token
+from apps.api.roboflow_pictures import pictures_of
 from apps.container import services
-from apps.errors import N_, AppError, InvalidInput, TooLarge
+from apps.errors import N_, AppError, InvalidInput
 from apps.services.instant import FAST, Found
-from apps.services.uploads import read_upload
 from apps.vision.types import Box
 from apps.web import FORM_BYTES
 
@@ -33,8 +30,6 @@ PREFIXES = ("/infer/", "/model/", "/info")
 VERSION = "1"  # of every model: what is trained again has another name here
 LEAST = 0.4  # score of callers that name none
 MOST_BOXES = 300
-PICTURES = 16  # in one request
-TIMEOUT = 20.0  # seconds for a picture at an address
 _KEY = re.compile(rb'"api_key"\s*:\s*"([^"\\]{0,200})"')
 NO_KEYS = frozenset({"", "None", "null"})  # how the client spells that it has none
 
@@ -96,7 +91,7 @@ def object_detection() -> ResponseReturnValue:
     """Boxes of one picture, or a list of answers to a list of pictures."""
     body = _entered()
     model, wishes = _model(body), _wishes(body)
-    pictures, many = _pictures(body)
+    pictures, many = pictures_of(body)
     started = time.perf_counter()
     found = services().instant.detect_many(pictures, model)
     for one in found:
@@ -232,49 +227,3 @@ def _number(body: Mapping[str, Any], name: str, default: float) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-def _pictures(body: Mapping[str, Any]) -> tuple[list[bytes], bool]:
-    """The bytes of every picture, and whether a list was sent."""
-    most = services().uploads.limits.file_bytes
-    if files := request.files.getlist("image"):
-        _few(len(files))
-        return [read_upload(cast(BinaryIO, file.stream), most) for file in files], len(files) > 1
-    given = body.get("image")
-    entries = given if isinstance(given, list) else [given]
-    _few(len(entries))
-    return [_picture(entry, most) for entry in entries], isinstance(given, list)
-
-
-def _few(count: int) -> None:
-    if not 1 <= count <= PICTURES:
-        raise InvalidInput(N_("Send 1 to %(most)s pictures at once."), most=PICTURES)
-
-
-def _picture(entry: Any, most: int) -> bytes:
-    kind = entry.get("type") if isinstance(entry, dict) else None
-    value = entry.get("value") if isinstance(entry, dict) else None
-    if kind in ("numpy", "numpy_object"):
-        raise InvalidInput(
-            N_("Pictures as NumPy pickles are not accepted, because they can hold programs. "
-               "Send them as base64.")
-        )  # fmt: skip
-    if kind not in ("base64", "url") or not isinstance(value, str):
-        raise InvalidInput(
-            N_("“image” is an object with “type” (“base64” or “url”) and “value”, a text.")
-        )
-    if kind == "url":
-        private = current_app.config["OUTBOUND_PRIVATE"]
-        return outbound.fetch(value, most_bytes=most, timeout=TIMEOUT, allow_private=private)
-    return _from_base64(value, most)
-
-
-def _from_base64(text: str, most: int) -> bytes:
-    text = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        data = base64.b64decode(text, validate=False)
-    except (binascii.Error, ValueError):
-        raise InvalidInput(N_("The value of “image” is not base64.")) from None
-    if len(data) > most:
-        raise TooLarge(N_("A picture has at most %(most)s bytes."), most=most)
-    return data

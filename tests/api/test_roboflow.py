@@ -7,10 +7,13 @@ environment of its own.
 import base64
 import io
 import json
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from apps.api import roboflow
+from apps import outbound
+from apps.api import roboflow_pictures
 from apps.web import FORM_BYTES
 from tests.conftest import picture_bytes
 
@@ -152,11 +155,44 @@ def test_a_picture_at_a_public_address_is_fetched(program, token_of, monkeypatch
         asked.append((url, allow_private))
         return picture_bytes()
 
-    monkeypatch.setattr(roboflow.outbound, "fetch", fetch)
+    monkeypatch.setattr(outbound, "fetch", fetch)
     image = {"type": "url", "value": "https://example.org/x.jpg"}
     answer = program.post(INFER, json=request_of(token_of(), image=image))
     assert len(answer.json["predictions"]) == 1
     assert asked == [("https://example.org/x.jpg", False)]
+
+
+def test_pictures_at_addresses_are_fetched_together_and_in_their_order(
+    program, token_of, monkeypatch
+):
+    together = threading.Barrier(roboflow_pictures.AT_ONCE)  # broken if they come one by one
+
+    def fetch(url: str, **_: object) -> bytes:
+        together.wait(timeout=20)
+        return picture_bytes((int(url.rpartition("/")[2]), 50))
+
+    monkeypatch.setattr(outbound, "fetch", fetch)
+    widths = range(100, 100 + 2 * roboflow_pictures.AT_ONCE)
+    images = [{"type": "url", "value": f"https://example.org/{width}"} for width in widths]
+    answer = program.post(INFER, json=request_of(token_of(), image=images)).json
+    assert [one["image"]["width"] for one in answer] == list(widths)
+
+
+def test_all_pictures_at_addresses_have_one_deadline(program, token_of, monkeypatch):
+    now = iter(range(0, 1000, 9))  # seconds: each look at the clock is nine later
+    waited: list[float] = []
+
+    def fetch(_url: str, *, timeout: float, **_: object) -> bytes:
+        waited.append(timeout)
+        return picture_bytes()
+
+    monkeypatch.setattr(outbound, "fetch", fetch)
+    monkeypatch.setattr(roboflow_pictures, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(roboflow_pictures, "AT_ONCE", 1)
+    images = [{"type": "url", "value": "https://example.org/x.jpg"}] * 5
+    answer = program.post(INFER, json=request_of(token_of(), image=images))
+    assert (answer.status_code, waited) == (422, [11, 2])
+    assert "within 20 seconds" in answer.json["message"]
 
 
 @pytest.mark.parametrize(
