@@ -38,6 +38,7 @@ from apps.services import import_jobs
 from apps.services import imports as limits
 from apps.services import native as native_format
 from apps.services.import_files import ZipFiles
+from apps.services.import_plan import Plan
 from apps.services.import_rows import RowWriter
 from apps.services.native import (
     PICTURES,
@@ -481,6 +482,20 @@ def test_a_check_that_is_cancelled_while_labels_are_read_looks_at_no_picture(
     work(app, import_id)
     assert row_of(app, import_id).status is ImportStatus.CANCELLED
     assert asked == ["annotations.json"]
+
+
+def test_a_check_that_is_cancelled_at_its_very_end_is_not_ready(app, ann, idle, monkeypatch):
+    import_id = begun(ann, coco())
+    honest = Plan.report
+
+    def cancels(self):
+        assert ann.post(f"/imports/{import_id}/cancel").status_code == 303
+        return honest(self)
+
+    monkeypatch.setattr(Plan, "report", cancels)
+    work(app, import_id)
+    assert row_of(app, import_id).status is ImportStatus.CANCELLED
+    assert nothing_left(app)
 
 
 def test_labels_that_break_a_reader_refuse_the_archive_with_their_name(app, ann, monkeypatch):
