@@ -165,10 +165,24 @@ def tell_rate(response: Response) -> Response:
     return response
 
 
+def count_unknown() -> None:
+    """Before a program is told that nothing is at its address: that counts as refused, unless it
+    shows a token that is good. Raises as ``enter``."""
+    wrong = request.routing_exception
+    if not for_programs() or wrong is None or (wrong.code or 0) < 400:
+        return
+    if token := header_token():
+        enter(token, "")
+    else:
+        count_refused()
+
+
 def log_call(response: Response) -> Response:
     """Keep what a program asked and what came of it, for the page that connects programs."""
     if not for_programs() or ("caller" not in g and response.status_code < 400):
         return response  # what is open to everybody, as a ping, is nobody's
+    if "caller" not in g and request.url_rule is None:
+        return response  # nobody asked for nothing: anybody can do that as often as they wish
     try:
         services().client_calls.note(_call(response))
     except Exception:  # an answer is worth more than its line in a log
@@ -184,8 +198,9 @@ def _call(response: Response) -> Call:
     prefix = asked.token if asked else refused.prefix if refused else ""
     if prefix.startswith(TEST_START):
         prefix = TEST_START  # each test has a new one, and would push the calls of cameras out
-    # Of addresses with numbers in them the kind is enough; one with a secret is never kept.
-    rest = request.path.startswith(("/api/", SECRET_PATH))
+    # Of addresses with numbers in them the kind is enough, and of what strangers make up; one with
+    # a secret is never kept.
+    rest = owner is None or request.path.startswith(("/api/", SECRET_PATH))
     path = str(request.url_rule.rule) if rest and request.url_rule else request.path
     if path.startswith(SECRET_PATH):
         path = f"{SECRET_PATH}…/{path[len(SECRET_PATH) :].partition('/')[2]}"
