@@ -14,6 +14,7 @@ from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, Next, Queue
 from apps.jobs.heartbeat import Heartbeat
 from apps.jobs.inline import InlineQueue
 from apps.jobs.thread import Ahead, ThreadQueue
+from apps.services.deliveries import THREADS as SENDERS
 from apps.services.deliveries import DeliveryService
 from apps.services.detections import DetectionService
 from apps.services.export_jobs import ExportJobs
@@ -40,7 +41,6 @@ from apps.vision.zoo.store import WeightsStore
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
 LOOKED_UP = 16  # waiting pictures at a time
-WEBHOOK_THREADS = 3
 BEATS = 6  # that a worker may miss before it counts as gone
 
 
@@ -229,7 +229,7 @@ def webhook_queue_of(app: Flask, deliveries: DeliveryService) -> Queue:
         recover=lambda: None,  # what was on its way is due again by itself
         context=app.app_context,
         poll=app.config["QUEUE_POLL_SECONDS"],
-        threads=WEBHOOK_THREADS,
+        threads=SENDERS,
         name="webhooks",
     )
 

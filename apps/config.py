@@ -33,7 +33,7 @@ class Base:
     MAX_IMPORT_BYTES = 4096 * MIB  # bytes in one archive that is imported
     MAX_IMPORT_FILES = 100_000  # in it, pictures and label files
     MAX_IMPORT_UNPACKED_BYTES = 16384 * MIB  # of it, unpacked
-    MAX_LABEL_BYTES = 64 * MIB  # in one label file of it
+    MAX_LABEL_BYTES = 48 * MIB  # in one label file of it
     MAX_IMAGE_PIXELS = 64_000_000  # width x height; refuses decompression bombs before decoding
     USER_QUOTA_BYTES = 10 * 1024 * MIB  # bytes of originals for each account; 0 is no limit
     MAX_VIDEO_BYTES = 1024 * MIB  # bytes in one clip
@@ -57,6 +57,7 @@ class Base:
     DEVICE = "auto"  # auto | cpu | cuda | cuda:1 | mps
     DEVICE_FALLBACK = False  # go on with the CPU when the GPU stops working
     PRECISION = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16
+    THREADS = 24  # requests answered at the same time; gunicorn_conf.py reads it too
     CPU_THREADS = 0  # of the detector; 0: PyTorch decides
     BATCH_SIZE = 8  # pictures that share one run of a model, at most
     ENGINE_CAPACITY = 64  # pictures that may wait for the engine before it says "busy"

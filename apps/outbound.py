@@ -120,6 +120,8 @@ def is_public(address: Address) -> bool:
     inner = _inner(address)
     if inner is not None:
         return is_public(inner)
+    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+        return False  # fec0::/10, which no list of private networks names any more
     return address.is_global and not (
         address.is_multicast or address.is_reserved or address.is_unspecified
     )

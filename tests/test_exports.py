@@ -30,6 +30,7 @@ from apps.services import export_checks, native
 from apps.services.export_pictures import BOTH, MODEL, PERSON, Boxes, ExportedBox, PictureReader
 from apps.services.exports import Wanted
 from apps.services.workers import worker_name
+from apps.storage.local import LocalStorage
 from tests.api.conftest import bearer, token_of  # noqa: F401 (fixtures)
 from tests.conftest import picture_bytes, stored_files
 
@@ -373,6 +374,22 @@ def test_a_running_export_that_is_cancelled_or_deleted_leaves_no_file(app, ann, 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(PictureReader, "read", deleted)
             jobs.run(other)
+    assert not [name for name in stored_files(app) if name.startswith("export/")]
+
+
+def test_an_export_that_is_cancelled_while_its_file_is_stored_is_not_ready(
+    app, ann, waiting, monkeypatch
+):
+    honest = LocalStorage.put_file
+
+    def cancels(self, key, file) -> None:
+        services().exports.cancel(1, waiting)
+        honest(self, key, file)
+
+    monkeypatch.setattr(LocalStorage, "put_file", cancels)
+    with app.app_context():
+        services().export_jobs.run(waiting)
+    assert status_of(app, waiting) is ExportStatus.CANCELLED
     assert not [name for name in stored_files(app) if name.startswith("export/")]
 
 

@@ -34,7 +34,11 @@ from apps.models import (
     Verdict,
     utcnow,
 )
+from apps.services import import_jobs
 from apps.services import imports as limits
+from apps.services import native as native_format
+from apps.services.import_files import ZipFiles
+from apps.services.import_plan import Plan
 from apps.services.import_rows import RowWriter
 from apps.services.native import (
     PICTURES,
@@ -48,6 +52,7 @@ from apps.services.native import (
 )
 from apps.storage.local import LocalStorage
 from apps.vision import masks
+from apps.vision.formats.incoming import recognise
 from tests.conftest import picture_bytes, stored_files
 from tests.labelled import BOXES, FORMATS, coco, coco_content, packed, pictures
 
@@ -337,6 +342,12 @@ def test_a_line_that_is_no_record_refuses_the_archive(app, ann):
     assert row_of(app, import_id).status is ImportStatus.FAILED
 
 
+def test_a_record_of_more_lists_than_fit_in_memory_refuses_the_archive(app, ann, monkeypatch):
+    monkeypatch.setattr(native_format, "MAX_PARTS", 30)
+    row = row_of(app, begun(ann, native(app)))
+    assert "more than 30 lists and fields" in row.error_params["reason"]
+
+
 # -- back again ----------------------------------------------------------------------------
 
 
@@ -450,6 +461,51 @@ def test_a_running_import_that_is_cancelled_leaves_nothing(app, ann, idle, monke
     work(app, import_id)
     assert row_of(app, import_id).status is ImportStatus.CANCELLED
     assert nothing_left(app)
+
+
+def test_a_check_that_is_cancelled_while_labels_are_read_looks_at_no_picture(
+    app, ann, idle, monkeypatch
+):
+    import_id = begun(ann, coco() | {"more.json": json.dumps(coco_content())})
+    asked: list[str] = []
+    honest = ZipFiles.read
+
+    def cancels(self, name: str, most: int) -> bytes:
+        asked.append(name)
+        row = update(Import).where(Import.id == import_id)
+        db.session.execute(row.values(cancelled=True))
+        db.session.commit()
+        return honest(self, name, most)
+
+    monkeypatch.setattr(ZipFiles, "read", cancels)
+    monkeypatch.setattr(import_jobs, "SAVE_SECONDS", 0)
+    work(app, import_id)
+    assert row_of(app, import_id).status is ImportStatus.CANCELLED
+    assert asked == ["annotations.json"]
+
+
+def test_a_check_that_is_cancelled_at_its_very_end_is_not_ready(app, ann, idle, monkeypatch):
+    import_id = begun(ann, coco())
+    honest = Plan.report
+
+    def cancels(self):
+        assert ann.post(f"/imports/{import_id}/cancel").status_code == 303
+        return honest(self)
+
+    monkeypatch.setattr(Plan, "report", cancels)
+    work(app, import_id)
+    assert row_of(app, import_id).status is ImportStatus.CANCELLED
+    assert nothing_left(app)
+
+
+def test_labels_that_break_a_reader_refuse_the_archive_with_their_name(app, ann, monkeypatch):
+    def broken(*_: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(recognise.coco, "read", broken)
+    row = row_of(app, begun(ann, coco()))
+    assert (row.status, row.attempts) == (ImportStatus.FAILED, 1)
+    assert row.error_params == {"name": "annotations.json", "reason": "odd"}
 
 
 def test_an_account_that_is_deleted_meanwhile_leaves_no_file(

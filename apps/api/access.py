@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from flask import Response, current_app, g, request
 from limits import parse_many
@@ -24,6 +24,7 @@ NO_TOKEN = N_("Send a token: “Authorization: Bearer …”. Your account page 
 NOBODY = Caller(0, "", False, 0.5, frozenset({"detect"}), "")  # a program on this machine
 FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 SECRET_PATH = "/labelstudio/"  # what follows lets a Label Studio in
+BLOCK = 1 << 16  # bytes
 HAS_TEXT = ("message", "detail", "error")  # keys of error bodies, in every protocol
 
 
@@ -97,6 +98,14 @@ def enter(token: str, scope: str) -> None:
         )
 
 
+def drop_rest(body: IO[bytes]) -> None:
+    """Read what a refused program still sends, and keep none of it: one that is answered before
+    it has sent all may see a broken connection instead."""
+    db.session.rollback()  # it may take its time
+    while body.read(BLOCK):
+        pass
+
+
 def count_refused() -> None:
     """Count a request that nobody let in; raises TooMany."""
     _count(current_app.config["API_REFUSED_RATE"], "refused", request.remote_addr or "")
@@ -156,10 +165,24 @@ def tell_rate(response: Response) -> Response:
     return response
 
 
+def count_unknown() -> None:
+    """Before a program is told that nothing is at its address: that counts as refused, unless it
+    shows a token that is good. Raises as ``enter``."""
+    wrong = request.routing_exception
+    if not for_programs() or wrong is None or (wrong.code or 0) < 400:
+        return
+    if token := header_token():
+        enter(token, "")
+    else:
+        count_refused()
+
+
 def log_call(response: Response) -> Response:
     """Keep what a program asked and what came of it, for the page that connects programs."""
     if not for_programs() or ("caller" not in g and response.status_code < 400):
         return response  # what is open to everybody, as a ping, is nobody's
+    if "caller" not in g and request.url_rule is None:
+        return response  # nobody asked for nothing: anybody can do that as often as they wish
     try:
         services().client_calls.note(_call(response))
     except Exception:  # an answer is worth more than its line in a log
@@ -175,8 +198,9 @@ def _call(response: Response) -> Call:
     prefix = asked.token if asked else refused.prefix if refused else ""
     if prefix.startswith(TEST_START):
         prefix = TEST_START  # each test has a new one, and would push the calls of cameras out
-    # Of addresses with numbers in them the kind is enough; one with a secret is never kept.
-    rest = request.path.startswith(("/api/", SECRET_PATH))
+    # Of addresses with numbers in them the kind is enough, and of what strangers make up; one with
+    # a secret is never kept.
+    rest = owner is None or request.path.startswith(("/api/", SECRET_PATH))
     path = str(request.url_rule.rule) if rest and request.url_rule else request.path
     if path.startswith(SECRET_PATH):
         path = f"{SECRET_PATH}…/{path[len(SECRET_PATH) :].partition('/')[2]}"

@@ -37,5 +37,6 @@ def init_app(app: Flask) -> None:
         answer_below(app, prefix, roboflow.error)
     answer_below(app, "/api/", problems.problem)
     rest.init_app(app)
+    app.before_request(access.count_unknown)
     app.after_request(access.log_call)
     app.after_request(access.tell_rate)

@@ -1,21 +1,20 @@
 """Imports: labelled pictures in one ZIP file, looked at before anything comes."""
 
-import time
 from typing import Any, BinaryIO, cast
 
 from apps.api import import_schemas, schemas
 from apps.api.access import caller, needs
 from apps.api.images import only_files
 from apps.api.spec import MULTIPART, Blueprint
+from apps.api.waits import until
 from apps.container import services
 from apps.errors import AppError
-from apps.extensions import begin_writing, db
+from apps.extensions import begin_writing
 from apps.i18n import error_text
 from apps.models import Import
 from apps.services.imports import Choices
 
 bp = Blueprint("imports_api", __name__, description="Labelled pictures in a ZIP file")
-PAUSE = 0.15  # seconds between two looks
 
 
 @bp.post("/imports")
@@ -48,15 +47,13 @@ def imports() -> dict[str, Any]:
 def show(query: dict[str, Any], import_id: int) -> dict[str, Any]:
     """Ask how far an import is, and what would come
 
-    With `wait` the answer comes when it waits for you or has ended, or after so many seconds.
+    With `wait` the answer comes when it waits for you or has ended, or after so many seconds; at
+    once where too many requests wait already.
     """
-    ends = time.monotonic() + query["wait"]
-    while True:
-        row = services().imports.get_owned(caller().user_id, import_id)
-        if not row.status.busy or time.monotonic() >= ends:
-            return _json(row)
-        db.session.commit()  # the next look shall see what others wrote
-        time.sleep(PAUSE)
+    owner = caller().user_id
+    mine = services().imports.get_owned
+    row = until(lambda: mine(owner, import_id), lambda row: not row.status.busy, query["wait"])
+    return _json(row)
 
 
 @bp.post("/imports/<int:import_id>/confirm")

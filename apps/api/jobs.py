@@ -1,18 +1,16 @@
 """Jobs: the detections that wait, run or have ended."""
 
-import time
 from typing import Any
 
 from apps.api import schemas
 from apps.api.access import caller, needs
 from apps.api.spec import Blueprint
 from apps.api.values import job_json
+from apps.api.waits import until
 from apps.container import services
-from apps.extensions import db
 from apps.models import SETTLED, Image
 
 bp = Blueprint("jobs", __name__, description="Detections that wait, run or have ended")
-PAUSE = 0.15  # seconds between two looks
 SHOWN = 100  # waiting jobs in the list
 
 
@@ -34,7 +32,8 @@ def jobs() -> dict[str, Any]:
 def job(query: dict[str, Any], image_id: int) -> dict[str, Any]:
     """Ask how far a detection is
 
-    With `wait` the answer comes when it has ended, or after so many seconds.
+    With `wait` the answer comes when it has ended, or after so many seconds; at once where
+    too many requests wait already.
     """
     return job_json(settled(caller().user_id, image_id, query["wait"]))
 
@@ -45,10 +44,8 @@ def settled(owner_id: int, image_id: int, seconds: float) -> Image:
     Raises:
         NotFound: no such picture of this owner, or not any more.
     """
-    ends = time.monotonic() + seconds
-    while True:
-        image = services().images.get_owned(owner_id, image_id)
-        if image.status in SETTLED or time.monotonic() >= ends:
-            return image
-        db.session.commit()  # the next look shall see what others wrote
-        time.sleep(PAUSE)
+    return until(
+        lambda: services().images.get_owned(owner_id, image_id),
+        lambda image: image.status in SETTLED,
+        seconds,
+    )

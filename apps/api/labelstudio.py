@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
-from apps.api.access import count_refused, count_token
+from apps.api.access import count_refused, count_token, drop_rest
 from apps.config import MIB
 from apps.container import services
 from apps.errors import N_, AppError, InvalidInput, Unauthorized
@@ -94,13 +94,14 @@ def _let_in(secret: str) -> Connection:
         TooMany: too many requests.
     """
     request.max_content_length = min(MOST_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
-    request.get_data()  # a client that is answered before it has sent all may see a broken line
     try:
         found = services().labelstudios.find(secret)
     except Unauthorized as refused:
         g.refused = refused
+        drop_rest(request.stream)
         count_refused()
         raise
+    request.get_data()  # as drop_rest: who asks too often is refused below
     allowed = frozenset({"detect"})
     g.caller = Caller(
         found.owner_id, found.owner, found.is_admin, found.threshold, allowed, found.prefix

@@ -4,25 +4,24 @@ Errors are JSON with ``message``, as that server words them. Pictures come as ba
 form or as public addresses; never as pickles of NumPy, which run what their sender wishes.
 """
 
-import base64
-import binascii
+import io
+import json
 import math
+import re
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import BadRequest
 
-from apps import outbound
-from apps.api.access import caller, enter, header_token
+from apps.api.access import caller, drop_rest, enter, header_token
+from apps.api.roboflow_pictures import pictures_of
 from apps.container import services
-from apps.errors import N_, AppError, InvalidInput, TooLarge
+from apps.errors import N_, AppError, InvalidInput
 from apps.services.instant import FAST, Found
-from apps.services.uploads import read_upload
 from apps.vision.types import Box
 from apps.web import FORM_BYTES
 
@@ -31,8 +30,7 @@ PREFIXES = ("/infer/", "/model/", "/info")
 VERSION = "1"  # of every model: what is trained again has another name here
 LEAST = 0.4  # score of callers that name none
 MOST_BOXES = 300
-PICTURES = 16  # in one request
-TIMEOUT = 20.0  # seconds for a picture at an address
+_KEY = re.compile(rb'"api_key"\s*:\s*"([^"\\]{0,200})"')
 NO_KEYS = frozenset({"", "None", "null"})  # how the client spells that it has none
 
 
@@ -70,16 +68,14 @@ def info() -> ResponseReturnValue:
 
 @bp.get("/model/registry")
 def registry() -> ResponseReturnValue:
-    _let_in(request.args)
+    enter(_key_before_the_body(), "detect")
     return jsonify(_registry())
 
 
 @bp.post("/model/add")
 def add() -> ResponseReturnValue:
     """Nothing has to be loaded by hand: this tells whether the model is here."""
-    body = _body()
-    _let_in(body)
-    _model(body)
+    _model(_entered())
     return jsonify(_registry())
 
 
@@ -93,10 +89,9 @@ def remove() -> ResponseReturnValue:
 @bp.post("/infer/object_detection")
 def object_detection() -> ResponseReturnValue:
     """Boxes of one picture, or a list of answers to a list of pictures."""
-    body = _body()
-    _let_in(body)
+    body = _entered()
     model, wishes = _model(body), _wishes(body)
-    pictures, many = _pictures(body)
+    pictures, many = pictures_of(body)
     started = time.perf_counter()
     found = services().instant.detect_many(pictures, model)
     for one in found:
@@ -143,28 +138,56 @@ def _answer(found: Found, wishes: Wishes, took: float) -> dict[str, Any]:
 # -- fields --------------------------------------------------------------------------------
 
 
-def _body() -> Mapping[str, Any]:
-    """The JSON object or the form that was sent."""
+def _entered() -> Mapping[str, Any]:
+    """The JSON object or the form that a program sent whose token is good.
+
+    The token comes first: of a stranger's body no more is kept in memory than FORM_BYTES.
+
+    Raises:
+        InvalidInput: neither an object nor a form.
+        Others as ``enter``.
+    """
     config = current_app.config
     # base64 needs a third more than the file
     most = 2 * config["MAX_FILE_BYTES"] + FORM_BYTES
     request.max_content_length = min(most, config["MAX_CONTENT_LENGTH"])
-    if request.mimetype == "multipart/form-data":
+    key = _key_before_the_body()
+    if request.mimetype == "multipart/form-data":  # its files go to the disk as they come
+        enter(key or _usable(request.form.get("api_key")), "detect")
         return request.form
+    reader = io.BufferedReader(cast("io.RawIOBase", request.stream))
+    start = b"" if key else reader.read(FORM_BYTES)
     try:
-        body = request.get_json(force=True)
-    except (BadRequest, RecursionError):
+        enter(key or _key_in(start), "detect")
+    except AppError:
+        drop_rest(reader)
+        raise
+    return _object(start + reader.read())
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise InvalidInput(N_("Send a JSON object, or a form with the part “image”."))
     return body
 
 
-def _let_in(fields: Mapping[str, Any]) -> None:
-    """Raises as ``enter``."""
-    key = fields.get("api_key") or request.args.get("api_key") or ""
-    given = key.strip() if isinstance(key, str) else ""
-    enter(header_token() or ("" if given in NO_KEYS else given), "detect")
+def _key_before_the_body() -> str:
+    return header_token() or _usable(request.args.get("api_key"))
+
+
+def _key_in(start: bytes) -> str:
+    """The field ``api_key`` at the start of a JSON text; the client sends it before pictures."""
+    found = _KEY.search(start)
+    return _usable(found[1].decode("ascii", "replace")) if found else ""
+
+
+def _usable(key: str | None) -> str:
+    key = (key or "").strip()
+    return "" if key in NO_KEYS else key
 
 
 def _model(body: Mapping[str, Any]) -> str:
@@ -204,49 +227,3 @@ def _number(body: Mapping[str, Any], name: str, default: float) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-def _pictures(body: Mapping[str, Any]) -> tuple[list[bytes], bool]:
-    """The bytes of every picture, and whether a list was sent."""
-    most = services().uploads.limits.file_bytes
-    if files := request.files.getlist("image"):
-        _few(len(files))
-        return [read_upload(cast(BinaryIO, file.stream), most) for file in files], len(files) > 1
-    given = body.get("image")
-    entries = given if isinstance(given, list) else [given]
-    _few(len(entries))
-    return [_picture(entry, most) for entry in entries], isinstance(given, list)
-
-
-def _few(count: int) -> None:
-    if not 1 <= count <= PICTURES:
-        raise InvalidInput(N_("Send 1 to %(most)s pictures at once."), most=PICTURES)
-
-
-def _picture(entry: Any, most: int) -> bytes:
-    kind = entry.get("type") if isinstance(entry, dict) else None
-    value = entry.get("value") if isinstance(entry, dict) else None
-    if kind in ("numpy", "numpy_object"):
-        raise InvalidInput(
-            N_("Pictures as NumPy pickles are not accepted, because they can hold programs. "
-               "Send them as base64.")
-        )  # fmt: skip
-    if kind not in ("base64", "url") or not isinstance(value, str):
-        raise InvalidInput(
-            N_("“image” is an object with “type” (“base64” or “url”) and “value”, a text.")
-        )
-    if kind == "url":
-        private = current_app.config["OUTBOUND_PRIVATE"]
-        return outbound.fetch(value, most_bytes=most, timeout=TIMEOUT, allow_private=private)
-    return _from_base64(value, most)
-
-
-def _from_base64(text: str, most: int) -> bytes:
-    text = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        data = base64.b64decode(text, validate=False)
-    except (binascii.Error, ValueError):
-        raise InvalidInput(N_("The value of “image” is not base64.")) from None
-    if len(data) > most:
-        raise TooLarge(N_("A picture has at most %(most)s bytes."), most=most)
-    return data

@@ -40,6 +40,7 @@ class Webhook(Model):
     off_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     off_reason: Mapped[OffReason | None] = mapped_column(word_enum(OffReason, "off_reason"))
     failing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)  # NULL: the last was good
+    paused_until: Mapped[datetime | None] = mapped_column(UTCDateTime)  # nothing is sent before
 
     @property
     def event_list(self) -> list[str]:

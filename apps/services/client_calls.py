@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, select
@@ -16,6 +16,9 @@ KEPT = 100  # rows of an account, and of nobody's calls
 KEPT_FOR = timedelta(days=14)
 PAUSE = timedelta(seconds=10)  # between two writes of calls that are alike
 REMEMBERED = 500  # kinds of calls that one process counts
+STRANGERS = 50  # of them, of calls that no account can be told from
+STALE = timedelta(minutes=10)  # after which a stranger's kind makes room for another
+OTHERS = "…"  # in place of what strangers make up, beyond these
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,31 @@ class ClientCallService:
         call = _bounded(call)
         now = utcnow()
         with self.lock:
+            if call.owner_id is None and call not in self.counts:
+                call = self._among_strangers(call, now)
             count = self.counts.setdefault(call, _Count(0, now, now))
             self.counts.move_to_end(call)
             count.calls += 1
             count.last = now
-            due = count.written is None or now - count.written >= PAUSE
-            if due:
+            due = []
+            if count.written is None or now - count.written >= PAUSE:
                 count.written = now
+                due.append((call, count))
             while len(self.counts) > REMEMBERED:
-                self.counts.popitem(last=False)
-        if due:
-            self._write([call])
+                due.append(self.counts.popitem(last=False))
+        self._write(due)
+
+    def _among_strangers(self, call: Call, now: datetime) -> Call:
+        """``call`` as it is counted: strangers can make up any number of kinds, and each of them
+        is a row to write, so there are only so many. With the lock."""
+        kinds = [kind for kind in self.counts if kind.owner_id is None]
+        if len(kinds) < STRANGERS:
+            return call
+        oldest = self.counts[kinds[0]]
+        if now - oldest.last > STALE and not oldest.calls:
+            del self.counts[kinds[0]]
+            return call
+        return replace(call, path=OTHERS, client=OTHERS, address=OTHERS)
 
     def latest(self, owner_id: int, *, nobodys: bool = False) -> Sequence[ClientCall]:
         """The latest calls of an account, newest first.
@@ -79,7 +96,7 @@ class ClientCallService:
             nobodys: also those that no account could be told from: for administrators.
         """
         with self.lock:
-            waiting = [call for call, count in self.counts.items() if count.calls]
+            waiting = [(call, count) for call, count in self.counts.items() if count.calls]
         self._write(waiting)
         mine: ColumnElement[bool] = ClientCall.owner_id == owner_id
         if nobodys:
@@ -87,18 +104,17 @@ class ClientCallService:
         query = select(ClientCall).where(mine).order_by(ClientCall.last_at.desc(), ClientCall.id)
         return self.session.scalars(query.limit(KEPT)).all()
 
-    def _write(self, calls: list[Call]) -> None:
-        if not calls:
+    def _write(self, calls: list[tuple[Call, _Count]]) -> None:
+        if not any(count.calls for _, count in calls):
             return
         with self.writing():
-            for call in calls:
-                self._add(call)
+            for call, count in calls:
+                self._add(call, count)
             self.session.commit()
 
-    def _add(self, call: Call) -> None:
+    def _add(self, call: Call, count: _Count) -> None:
         with self.lock:
-            count = self.counts.get(call)
-            if count is None or not count.calls:
+            if not count.calls:
                 return
             calls, first, last, row_id = count.calls, count.first, count.last, count.row
             count.calls, count.first = 0, last

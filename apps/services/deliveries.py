@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, AppError
@@ -36,12 +36,20 @@ LEASE = timedelta(seconds=120)  # after which a process that has a message count
 PAUSES = (5, 300, 1800, 7200, 18000, 36000, 36000)
 JITTER = 0.2  # of a pause, both ways, so that what failed together does not come back together
 LONGEST = 36000.0  # seconds that an address can ask us to wait
+# That an address is left alone after a failure, at least and at most; between these, as long as it
+# has failed. Each of its messages has the PAUSES of its own, which are longer.
+HOOK_PAUSES = (timedelta(seconds=PAUSES[0] * (1 - JITTER)), timedelta(seconds=1800 * (1 - JITTER)))
+THREADS = 3  # that send, in one process
 OFF_AFTER = timedelta(days=3)  # without one good answer
 KEPT = timedelta(days=30)  # of the log
 KEPT_ROWS = 500  # of the log of one webhook
 
 REDIRECTED = N_("It answered with a redirect, which is not followed. Give its own address.")
 NOT_GOOD = N_("It did not answer with success (a status from 200 to 299).")
+
+
+# What a person has asked for just now: a test, or a message sent again. It waits for no pause.
+_WISHED = or_(Delivery.event == TEST, and_(Delivery.attempts == 0, Delivery.tried_at.is_not(None)))
 
 
 @dataclass(frozen=True)
@@ -75,29 +83,24 @@ class DeliveryService:
     def next_due(self, but: Collection[int] = ()) -> int | None:
         """The message that is due the longest, except ``but``.
 
-        Of one webhook only one message is on its way at a time, so that an address that hangs
-        holds up no other.
+        Those of addresses that answered last time come first, and others never take all THREADS,
+        so that no number of dead addresses holds up one that is well.
         """
         now = utcnow()
-        other = aliased(Delivery)
-        on_its_way = (
-            select(other.id)
-            .where(
-                other.webhook_id == Delivery.webhook_id,
-                other.status == DeliveryStatus.WAITING,
-                other.claimed_until > now,
-            )
-            .exists()
-        )
+        in_hand = or_(Delivery.id.in_(but), Delivery.claimed_until > now)
+        waiting = Delivery.status == DeliveryStatus.WAITING
+        failing = Webhook.failing_since.is_not(None)
+        busy = select(Delivery.webhook_id).where(waiting, in_hand)
+        tried = select(func.count()).select_from(Delivery).join(Webhook).where(waiting, in_hand)
         query = (
             select(Delivery.id)
+            .join(Webhook)
             .where(
-                Delivery.status == DeliveryStatus.WAITING,
-                Delivery.next_at <= now,
-                Delivery.id.not_in(but),
-                ~on_its_way,
+                _due(now),
+                Delivery.webhook_id.not_in(busy),
+                or_(~failing, tried.where(failing).scalar_subquery() < THREADS - 1),
             )
-            .order_by(Delivery.next_at, Delivery.id)
+            .order_by(failing, _WISHED.desc(), Delivery.next_at, Delivery.id)
             .limit(1)
         )
         with self.reading():
@@ -136,43 +139,48 @@ class DeliveryService:
 
     def _claim(self, delivery_id: int) -> _Try | None:
         now = utcnow()
-        row = self.session.execute(
-            update(Delivery)
-            .where(
-                Delivery.id == delivery_id,
-                Delivery.status == DeliveryStatus.WAITING,
-                Delivery.next_at <= now,
-                or_(Delivery.claimed_until.is_(None), Delivery.claimed_until <= now),
-            )
-            .values(claimed_until=now + LEASE, attempts=Delivery.attempts + 1)
-            .returning(Delivery.attempts, Delivery.webhook_id, Delivery.uid, Delivery.event,
-                       Delivery.body)
-            .execution_options(synchronize_session=False)
-        ).one_or_none()  # fmt: skip
-        if row is None:
-            self.session.rollback()
-            return None
         hook = self.session.execute(
             select(
-                Webhook.url, Webhook.secret, Webhook.old_secret, Webhook.old_until, Webhook.off_at
+                Webhook.id, Webhook.url, Webhook.secret, Webhook.old_secret, Webhook.old_until,
+                Webhook.off_at, User.active,
             )
             .join(User, User.id == Webhook.owner_id)
-            .where(Webhook.id == row.webhook_id, User.active.is_(True))
-        ).one_or_none()
-        if hook is None or hook.off_at is not None:
-            drop_waiting(self.session, row.webhook_id)
+            .join(Delivery)
+            .where(Delivery.id == delivery_id)
+            .with_for_update(of=Webhook)  # of an address only one message is on its way
+        ).one_or_none()  # fmt: skip
+        if hook is None:
+            self.session.rollback()
+            return None
+        if not hook.active or hook.off_at is not None:
+            drop_waiting(self.session, hook.id)
             self.session.commit()
             return None
+        other = aliased(Delivery)
+        waits = other.status == DeliveryStatus.WAITING
+        busy = select(other.id).where(other.webhook_id == hook.id, waits, other.claimed_until > now)
+        row = self.session.execute(
+            update(Delivery)
+            .where(Delivery.id == delivery_id, _due(now), ~busy.exists())
+            .values(claimed_until=now + LEASE, attempts=Delivery.attempts + 1)
+            .returning(Delivery.attempts, Delivery.uid, Delivery.event, Delivery.body)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
         self.session.commit()
+        if row is None:
+            return None
         old = hook.old_secret if hook.old_until is not None and hook.old_until > now else None
         return _Try(
-            delivery_id, row.attempts, row.webhook_id, row.uid, row.event, row.body.encode(),
+            delivery_id, row.attempts, hook.id, row.uid, row.event, row.body.encode(),
             hook.url, (hook.secret, old) if old else (hook.secret,),
         )  # fmt: skip
 
     def _settle(self, one: _Try, answer: Answer | None, error: str, duration_ms: int) -> None:
         """Write what came of a try; nothing if the message was taken from it meanwhile."""
         now = utcnow()
+        # As _claim has it: the webhook before its messages, or two could wait for each other.
+        mine = select(Webhook.id).where(Webhook.id == one.webhook_id).with_for_update()
+        self.session.execute(mine)
         good = answer is not None and 200 <= answer.status < 300
         if answer is not None and not good:
             redirect = 300 <= answer.status < 400
@@ -204,7 +212,7 @@ class DeliveryService:
             .execution_options(synchronize_session=False)
         )
         if kept is not None:
-            self._note(one.webhook_id, now, good=good, gone=gone)
+            self._note(one.webhook_id, now, answer, good=good, gone=gone)
             self._forget(one.webhook_id, now)
         self.session.commit()
         logger.info(
@@ -213,16 +221,25 @@ class DeliveryService:
             duration_ms,
         )
 
-    def _note(self, webhook_id: int, now: datetime, *, good: bool, gone: bool) -> None:
-        """How its address behaves; one that fails for long, or is gone, is switched off."""
+    def _note(
+        self, webhook_id: int, now: datetime, answer: Answer | None, *, good: bool, gone: bool
+    ) -> None:
+        """How its address behaves: one that fails is left alone for as long as it has failed, and
+        switched off if that is long, or if it is gone."""
         here = update(Webhook).where(Webhook.id == webhook_id)
         here = here.execution_options(synchronize_session=False)
         if good:
             self.session.execute(
-                here.where(Webhook.failing_since.is_not(None)).values(failing_since=None)
+                here.where(Webhook.failing_since.is_not(None)).values(
+                    failing_since=None, paused_until=None
+                )
             )
             return
         self.session.execute(here.where(Webhook.failing_since.is_(None)).values(failing_since=now))
+        since = self.session.scalar(select(Webhook.failing_since).where(Webhook.id == webhook_id))
+        pause = min(max(now - (since or now), HOOK_PAUSES[0]), HOOK_PAUSES[1])
+        pause = max(pause, _asked(answer))
+        self.session.execute(here.values(paused_until=now + pause))
         reason = OffReason.GONE if gone else OffReason.FAILING
         off = here.where(Webhook.off_at.is_(None)).values(off_at=now, off_reason=reason)
         if not gone:
@@ -236,7 +253,7 @@ class DeliveryService:
         mine = (Delivery.webhook_id == webhook_id) & (Delivery.status != DeliveryStatus.WAITING)
         oldest = (
             select(Delivery.id)
-            .where(Delivery.webhook_id == webhook_id)
+            .where(mine)
             .order_by(Delivery.id.desc())
             .offset(KEPT_ROWS)
             .limit(1)
@@ -247,6 +264,17 @@ class DeliveryService:
             .where(mine, or_(Delivery.created_at < now - KEPT, Delivery.id <= oldest))
             .execution_options(synchronize_session=False)
         )
+
+
+def _due(now: datetime) -> ColumnElement[bool]:
+    """Messages that may be tried, as far as one knows from them and their webhook."""
+    paused = select(Webhook.id).where(Webhook.paused_until > now)
+    return and_(
+        Delivery.status == DeliveryStatus.WAITING,
+        Delivery.next_at <= now,
+        or_(Delivery.claimed_until.is_(None), Delivery.claimed_until <= now),
+        or_(_WISHED, Delivery.webhook_id.not_in(paused)),
+    )
 
 
 def headers_of(uid: str, body: bytes, secrets: Collection[str], timestamp: int) -> dict[str, str]:
@@ -270,8 +298,13 @@ def _signature(secret: str, signed: bytes) -> str:
 def _pause(attempt: int, answer: Answer | None) -> timedelta:
     """How long until the next try, at least as long as the address asks for."""
     seconds = PAUSES[attempt - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    return max(timedelta(seconds=seconds), _asked(answer))
+
+
+def _asked(answer: Answer | None) -> timedelta:
+    """How long the address wants to be left alone."""
     asked = _retry_after(answer.retry_after) if answer is not None else 0.0
-    return timedelta(seconds=max(seconds, min(asked, LONGEST)))
+    return timedelta(seconds=min(max(asked, 0.0), LONGEST))
 
 
 def _retry_after(text: str) -> float:
@@ -280,7 +313,7 @@ def _retry_after(text: str) -> float:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

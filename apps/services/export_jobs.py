@@ -212,9 +212,11 @@ class ExportJobs:
 
     def _ready(self, claim: _Claim, made: Made) -> None:
         counts = made.counts
-        told = self.work.end(
+        cancelled = self.work.tell(
             claim.held,
-            ExportStatus.READY,
+            status=ExportStatus.READY,
+            claimed_by=None,
+            finished_at=utcnow(),
             progress=1.0,
             bytes=made.size,
             counts={
@@ -225,9 +227,9 @@ class ExportJobs:
             },
             expires_at=utcnow() + timedelta(days=self.days),
         )
+        if cancelled:
+            raise Cancelled
         self.session.commit()
-        if not told:
-            raise Lost
 
     def _end(self, claim: _Claim, status: ExportStatus, **values: object) -> None:
         self.session.rollback()

@@ -11,9 +11,9 @@ from apps.errors import N_, InvalidImage
 from apps.services.archives import Member, Unpacker, is_archive, is_file, is_link, name_of
 from apps.services.keeping import require_small
 from apps.vision.formats.dataset import is_safe
+from apps.vision.formats.incoming.files import MAX_NAME
 from apps.vision.formats.incoming.found import Problems
 
-MAX_NAME = 400  # characters of a name in an archive
 DIRECTORY_BYTES = 32 * 2**20  # of the list of members: those of MAX_IMPORT_FILES with long names
 UNSAFE = N_("This name leads out of the archive, or is too long. The file is left out.")
 LINK = N_("This is a link to another file. It is left out.")

@@ -186,12 +186,8 @@ class ImportJobs:
                 plan = self._plan(claim, files, problems, 1.0)
         report = plan.report()
         ready = {"status": ImportStatus.READY, "progress": 1.0, "claimed_by": None}
-        if (
-            self.work.change(claim.held, Import.id, report=report, queued_at=utcnow(), **ready)
-            is None
-        ):
-            self.session.rollback()
-            raise Lost
+        if self.work.tell(claim.held, report=report, queued_at=utcnow(), **ready):
+            raise Cancelled
         self.session.commit()
 
     @contextmanager

@@ -100,7 +100,7 @@ def make_plan(
     if is_native(files):
         pictures = list(look_at_native(files, limits, problems, progress))
         return _without_those_here(NATIVE, pictures, problems, here)
-    found = read(Shelf(files, problems, limits.label_bytes))
+    found = read(Shelf(files, problems, limits.label_bytes, lambda: progress(0.0)))
     if len(found.classes) > MAX_CLASSES:
         raise InvalidInput(
             N_("There are %(count)s classes in this archive; at most %(limit)s fit."),

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from apps.errors import N_, InvalidInput
 from apps.vision.formats.dataset import Corners
+from apps.vision.formats.incoming.files import MAX_PARTS
 
 T = TypeVar("T")
 Line = bytes  # beside a field of that name
@@ -329,6 +330,8 @@ def _number(value: Any) -> bool:
 
 
 def _json(data: bytes, place: str) -> Any:
+    if sum(map(data.count, (b"[", b"{", b":"))) > MAX_PARTS:
+        raise _wrong(place, f"it has more than {MAX_PARTS} lists and fields")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

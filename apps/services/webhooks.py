@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps import outbound
@@ -31,6 +31,8 @@ from apps.vision.types import Box
 DONE, LOST, TEST = "detection.done", "detection.failed", "webhook.test"
 EVENTS = (DONE, LOST)
 MOST = 10  # webhooks of one account
+MOST_WAITING = 1000  # messages of one webhook
+TOO_MANY = N_("Given up, because too many messages waited for this address.")
 MOST_BOXES = 100  # of one message, the surest
 SECRET_START = "whsec_"  # as Standard Webhooks has it
 SECRET_BYTES = 32
@@ -106,8 +108,28 @@ class Outbox:
 
     def _write(self, hooks: dict[int, str], event: str, data: dict[str, Any]) -> int:
         asked = [hook_id for hook_id, events in hooks.items() if event in events.split()]
+        for hook_id in asked:
+            self._make_room(hook_id)
         self.session.add_all(_message(hook_id, event, data) for hook_id in asked)
         return len(asked)
+
+    def _make_room(self, webhook_id: int) -> None:
+        """Of an address that takes too few, the oldest messages are given up."""
+        now = utcnow()
+        waits = (
+            Delivery.webhook_id == webhook_id,
+            Delivery.status == DeliveryStatus.WAITING,
+            or_(Delivery.claimed_until.is_(None), Delivery.claimed_until <= now),
+        )
+        newest = select(Delivery.id).where(*waits).order_by(Delivery.id.desc())
+        # SQLite wants a LIMIT before an OFFSET
+        too_many = newest.offset(MOST_WAITING - 1).limit(MOST_WAITING)
+        self.session.execute(
+            update(Delivery)
+            .where(Delivery.id.in_(too_many))
+            .values(status=DeliveryStatus.FAILED, error=TOO_MANY)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _message(webhook_id: int, event: str, data: dict[str, Any]) -> Delivery:
@@ -206,11 +228,11 @@ class WebhookService:
         """Another address that was checked, other events; on or off. Commits. Raises NotFound."""
         hook = self.get(owner_id, webhook_id)
         if url is not None:
-            hook.url = url
+            hook.url, hook.paused_until = url, None
         if events is not None:
             hook.events = _events(events)
         if active and hook.off_at is not None:
-            hook.off_at = hook.off_reason = hook.failing_since = None
+            hook.off_at = hook.off_reason = hook.failing_since = hook.paused_until = None
         elif active is False and hook.off_at is None:
             hook.off_at, hook.off_reason = utcnow(), OffReason.OWNER
             drop_waiting(self.session, hook.id)
@@ -251,16 +273,20 @@ class WebhookService:
 
         Raises:
             NotFound: no such webhook or message.
-            Conflict: the webhook is off, or the message waits anyway.
+            Conflict: the webhook is off, or the message waits anyway or is on its way.
         """
         hook = self._on(owner_id, webhook_id)
         query = select(Delivery).where(Delivery.id == delivery_id, Delivery.webhook_id == hook.id)
-        message = self.session.scalar(query)
+        message = self.session.scalar(query.with_for_update())
         if message is None:
             raise NotFound(N_("There is no such message."))
+        claimed = message.claimed_until is not None and message.claimed_until > utcnow()
+        if message.status is DeliveryStatus.WAITING and claimed:
+            raise Conflict(N_("This message is on its way just now. Look again in a few seconds."))
         if message.status is DeliveryStatus.WAITING and message.attempts == 0:
             raise Conflict(N_("This message waits to be sent already."))
         message.status, message.attempts, message.next_at = DeliveryStatus.WAITING, 0, utcnow()
+        message.claimed_until = None
         self.session.commit()
         self.wake()
         return message

@@ -10,6 +10,7 @@ from apps.container import services
 from apps.errors import Busy
 from apps.extensions import db
 from apps.models import ClientCall, utcnow
+from apps.services import client_calls
 from apps.services.client_calls import KEPT, Call
 from tests.conftest import picture_bytes
 
@@ -106,6 +107,49 @@ def test_only_the_latest_lines_of_an_account_are_kept(app, make_user):
         db.session.commit()
         log.note(Call(user_id, "", "GET", "/v1/new", 404, "", "", "127.0.0.1"))
         assert [row.path for row in log.latest(user_id)] == ["/v1/new"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/x", "/v1/x", "/infer/x", "/model/x", "/labelstudio/a/x"])
+def test_strangers_leave_no_row_where_nothing_is(app, calls, token_of, make_user, path):
+    program, headers = app.test_client(), {"Authorization": f"Bearer {token_of()}"}
+    for number in range(3):
+        assert program.get(f"{path}{number}").status_code == 404
+    assert program.patch("/v1/vision/detection").status_code == 405
+    assert calls() == []
+    assert program.get(path, headers=headers).status_code == 404  # its owner may want to know
+    assert [row[:2] for row in calls()] == [(make_user("ann"), 404)]
+
+
+def test_asking_where_nothing_is_counts_as_refused(make_app):
+    app = make_app(RATELIMIT_ENABLED=True, API_REFUSED_RATE="2 per minute")
+    program = app.test_client()
+    codes = [program.get(f"/v1/{number}").status_code for number in range(3)]
+    assert codes == [404, 404, 429]
+
+
+def test_strangers_cannot_make_up_any_number_of_rows(app, admin, calls, token_of, monkeypatch):
+    monkeypatch.setattr(client_calls, "STRANGERS", 3)
+    monkeypatch.setattr(client_calls, "REMEMBERED", 6)
+    key = token_of("ann")
+    for _ in range(5):
+        detect(app, key)
+    for number in range(20):
+        detect(app, "nobody knows it", f"made up/{number}")
+        app.test_client().post(f"/v1/vision/custom/{number}")
+    page = admin.get(PAGE).text
+    assert "made up/0" in page
+    assert "made up/19" not in page
+    assert sorted(row[3] for row in calls()) == [1, 1, 5, 18, 20]
+
+
+def test_a_kind_of_call_that_is_forgotten_is_written_first(app, make_user, calls, monkeypatch):
+    monkeypatch.setattr(client_calls, "REMEMBERED", 1)
+    user_id = make_user("ann")
+    with app.app_context():
+        log = services(app).client_calls
+        for path in ("/v1/a", "/v1/a", "/v1/a", "/v1/b"):
+            log.note(Call(user_id, "", "GET", path, 200, "", "", "127.0.0.1"))
+    assert [row[3] for row in calls()] == [3, 1]
 
 
 def test_a_log_that_cannot_be_written_costs_no_answer(app, token_of, monkeypatch):

@@ -6,10 +6,15 @@ environment of its own.
 
 import base64
 import io
+import json
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from apps.api import roboflow
+from apps import outbound
+from apps.api import roboflow_pictures
+from apps.web import FORM_BYTES
 from tests.conftest import picture_bytes
 
 INFER = "/infer/object_detection"
@@ -91,6 +96,38 @@ def test_the_key_may_be_a_header_and_the_word_none_is_no_key(program, bearer):
     assert "Send a token" in answer.json["message"]
 
 
+class Sent(io.BytesIO):
+    """A body that knows how much of it was wanted at once."""
+
+    most = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.most = max(self.most, len(self.getbuffer()) if size in (None, -1) else size)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("path", [INFER, "/model/add", "/labelstudio/guessed/predict"])
+@pytest.mark.parametrize("head", [b"", b'"api_key": "sb_guessed", '])
+def test_of_a_strangers_body_little_is_kept_and_nothing_is_read_as_json(program, path, head):
+    body = Sent(b"{" + head + b'"image": [' + b"[0]," * 10**6)
+    length = str(len(body.getbuffer()))
+    answer = program.post(path, input_stream=body, headers={"Content-Length": length})
+    assert answer.status_code == 401
+    assert body.most <= FORM_BYTES
+    assert body.read() == b""  # or the client may not see the answer
+
+
+def test_a_key_is_found_before_a_large_picture_and_with_a_header_anywhere(
+    program, token_of, bearer
+):
+    early = json.dumps(request_of(token_of()) | {"padding": "x" * FORM_BYTES})
+    late = json.dumps({"padding": "x" * FORM_BYTES} | request_of(token_of()))
+    for body, headers, status in ((early, {}, 200), (late, {}, 401), (late, bearer(), 200)):
+        assert program.post(INFER, data=body, headers=headers).status_code == status
+    query = {"api_key": token_of()}
+    assert program.post(INFER, query_string=query, json=request_of(None)).status_code == 200
+
+
 def test_a_token_that_may_not_detect_is_refused(program, token_of):
     answer = program.post(INFER, json=request_of(token_of("ann", "read")))
     assert answer.status_code == 403
@@ -118,11 +155,44 @@ def test_a_picture_at_a_public_address_is_fetched(program, token_of, monkeypatch
         asked.append((url, allow_private))
         return picture_bytes()
 
-    monkeypatch.setattr(roboflow.outbound, "fetch", fetch)
+    monkeypatch.setattr(outbound, "fetch", fetch)
     image = {"type": "url", "value": "https://example.org/x.jpg"}
     answer = program.post(INFER, json=request_of(token_of(), image=image))
     assert len(answer.json["predictions"]) == 1
     assert asked == [("https://example.org/x.jpg", False)]
+
+
+def test_pictures_at_addresses_are_fetched_together_and_in_their_order(
+    program, token_of, monkeypatch
+):
+    together = threading.Barrier(roboflow_pictures.AT_ONCE)  # broken if they come one by one
+
+    def fetch(url: str, **_: object) -> bytes:
+        together.wait(timeout=20)
+        return picture_bytes((int(url.rpartition("/")[2]), 50))
+
+    monkeypatch.setattr(outbound, "fetch", fetch)
+    widths = range(100, 100 + 2 * roboflow_pictures.AT_ONCE)
+    images = [{"type": "url", "value": f"https://example.org/{width}"} for width in widths]
+    answer = program.post(INFER, json=request_of(token_of(), image=images)).json
+    assert [one["image"]["width"] for one in answer] == list(widths)
+
+
+def test_all_pictures_at_addresses_have_one_deadline(program, token_of, monkeypatch):
+    now = iter(range(0, 1000, 9))  # seconds: each look at the clock is nine later
+    waited: list[float] = []
+
+    def fetch(_url: str, *, timeout: float, **_: object) -> bytes:
+        waited.append(timeout)
+        return picture_bytes()
+
+    monkeypatch.setattr(outbound, "fetch", fetch)
+    monkeypatch.setattr(roboflow_pictures, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(roboflow_pictures, "AT_ONCE", 1)
+    images = [{"type": "url", "value": "https://example.org/x.jpg"}] * 5
+    answer = program.post(INFER, json=request_of(token_of(), image=images))
+    assert (answer.status_code, waited) == (422, [11, 2])
+    assert "within 20 seconds" in answer.json["message"]
 
 
 @pytest.mark.parametrize(
@@ -147,12 +217,12 @@ def test_garbage_is_refused_as_json(program, token_of, values):
     assert answer.json["message"]
 
 
-def test_errors_of_every_kind_are_json(program, token_of, app, monkeypatch):
+def test_errors_of_every_kind_are_json(program, token_of, bearer, app, monkeypatch):
     assert program.post(INFER, json=request_of(token_of(), "nothing/1")).status_code == 404
     for answer, status in (
         (program.get(INFER), 405),
         (program.post("/infer/nothing"), 404),
-        (program.post(INFER, data=b"{", content_type="application/json"), 422),
+        (program.post(INFER, data=b"{", headers=bearer()), 422),
     ):
         assert (answer.status_code, answer.is_json) == (status, True)
     body = request_of(token_of())

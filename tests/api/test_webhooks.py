@@ -16,9 +16,11 @@ from apps import outbound
 from apps.container import services
 from apps.extensions import db
 from apps.models import Delivery, DeliveryStatus, User, Webhook, utcnow
-from apps.services.deliveries import OFF_AFTER, PAUSES
+from apps.services import webhooks
+from apps.services.deliveries import OFF_AFTER, PAUSES, THREADS
 from tests.api.test_boxes import asks_as
 from tests.api.test_rest import is_problem, uploaded
+from tests.conftest import DATABASES, app_on
 
 
 class Receiver:
@@ -57,8 +59,13 @@ def receiver():
 
 
 @pytest.fixture
-def app(make_app):
-    return make_app(OUTBOUND_PRIVATE=True)
+def app(request):
+    if hasattr(request, "param"):
+        return app_on(request, OUTBOUND_PRIVATE=True)
+    return request.getfixturevalue("make_app")(OUTBOUND_PRIVATE=True)
+
+
+on_both = pytest.mark.parametrize("app", DATABASES, indirect=True)
 
 
 @pytest.fixture
@@ -81,6 +88,7 @@ def later(app) -> None:
     """What waits for its next try is due."""
     with app.app_context():
         db.session.execute(update(Delivery).values(next_at=utcnow()))
+        db.session.execute(update(Webhook).values(paused_until=None))
         db.session.commit()
 
 
@@ -189,6 +197,109 @@ def test_an_address_can_ask_for_a_longer_pause_and_redirects_are_not_followed(
     send()
     assert len(receiver.got) == 2
     assert "redirect" in log_of(program, hook)[0]["error"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 10000 00:00:00 GMT", "-"]
+)
+def test_a_date_that_cannot_be_costs_no_try(program, receiver, send, text):
+    receiver.status, receiver.headers = 503, {"Retry-After": text}
+    hook = hooked(program, receiver)
+    uploaded(program)
+    assert send() == 1
+    [one] = log_of(program, hook)
+    assert (one["status"], one["answer_status"]) == ("waiting", 503)
+
+
+@pytest.fixture
+def dead(program, receiver, send):
+    """A webhook whose address fails, with three messages."""
+    receiver.status = 500
+    hook = hooked(program, receiver)
+    for _ in range(3):
+        uploaded(program)
+    assert send() == 1  # the others wait with the webhook
+    return hook
+
+
+@on_both
+def test_a_dead_address_is_left_alone_and_one_that_is_well_comes_first(
+    app, program, receiver, send, dead
+):
+    assert [row["attempts"] for row in log_of(program, dead)] == [0, 0, 1]
+    well = hooked(program, receiver)
+    later(app)
+    uploaded(program)
+    with app.app_context():
+        first = services(app).deliveries.next_due()
+        assert db.session.get_one(Delivery, first).webhook_id == well["id"]
+    receiver.status = 204
+    assert send() == 5
+
+
+@on_both
+def test_dead_addresses_leave_a_thread_to_those_that_are_well(app, program, receiver, send, bearer):
+    receiver.status = 500
+    for _ in range(THREADS):
+        hooked(program, receiver)
+    uploaded(program)
+    assert send() == THREADS
+    later(app)
+    with app.app_context():
+        deliveries = services(app).deliveries
+        for _ in range(THREADS - 1):
+            assert deliveries._claim(deliveries.next_due() or 0) is not None
+        assert deliveries.next_due() is None
+        hooked(program, receiver)
+        uploaded(program)
+        assert deliveries.next_due() is not None
+
+
+@on_both
+def test_of_an_address_only_one_message_is_on_its_way(app, program, receiver, send):
+    hooked(program, receiver)
+    uploaded(program)
+    uploaded(program)
+    with app.app_context():
+        deliveries = services(app).deliveries
+        first, second = db.session.scalars(select(Delivery.id).order_by(Delivery.id)).all()
+        assert deliveries.next_due() == first
+        assert deliveries.next_due([first]) is None  # another thread has it, and claims it soon
+        assert deliveries._claim(first) is not None
+        assert deliveries._claim(second) is None
+
+
+@on_both
+def test_a_test_and_what_is_sent_again_wait_for_no_pause(app, program, receiver, send, dead):
+    path = f"/webhooks/{dead['id']}"
+    program("POST", f"{path}/test")
+    assert send() == 1
+    assert log_of(program, dead)[0]["attempts"] == 1
+    again = f"{path}/deliveries/{log_of(program, dead)[-1]['id']}/again"
+    assert program("POST", again).status_code == 202
+    assert send() == 1
+    later(app)
+    with app.app_context():
+        deliveries = services(app).deliveries
+        taken = deliveries._claim(deliveries.next_due() or 0)
+        assert taken is not None
+    again = f"{path}/deliveries/{taken.delivery_id}/again"
+    answer = program("POST", again)
+    assert is_problem(answer, 409)
+    assert "on its way" in answer.json["detail"]
+
+
+@on_both
+def test_of_too_many_messages_the_oldest_are_given_up_and_the_log_says_so(
+    program, receiver, send, dead, monkeypatch
+):
+    monkeypatch.setattr(webhooks, "MOST_WAITING", 2)
+    uploaded(program)
+    *waiting, third, fourth = log_of(program, dead)
+    assert [row["status"] for row in waiting] == ["waiting"] * 2
+    for row in (third, fourth):
+        assert row["status"] == "failed"
+        assert "too many messages waited" in row["error"]
 
 
 def test_what_a_killed_process_had_in_hand_is_sent_by_another(app, program, receiver, send):
@@ -304,9 +415,14 @@ def test_webhooks_of_somebody_else_are_not_there(app, program, receiver, bearer,
         "http://169.254.169.254/latest/meta-data",
         "http://[fe80::1]/",
         "http://[fd00::1]/",
+        "http://[fec0::1]/",
+        "http://[feff:0:0:ffff::1]/",
         "http://[::ffff:127.0.0.1]/",
+        "http://[::ffff:10.0.0.1]/",
         "http://[64:ff9b::7f00:1]/",
+        "http://[64:ff9b::a00:1]/",
         "http://[2002:7f00:1::]/",
+        "http://[2002:a00:1::]/",
         "http://2130706433/",
         "http://0x7f.1/",
         "http://0/",

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from apps.errors import InvalidImage, InvalidInput
+from apps.vision.formats.incoming import files, recognise
 from apps.vision.formats.incoming import found as limits
 from apps.vision.formats.incoming.files import Shelf
 from apps.vision.formats.incoming.found import Found, Problems
@@ -115,13 +116,27 @@ def test_outlines_are_reported_and_their_boxes_come():
         ("../../etc/passwd.jpg", "leads out of the archive"),
         ("/etc/a.jpg", "leads out of the archive"),
         ("missing.jpg", "not in the archive"),
+        ("a/" * 400_000 + "a.jpg", "longer than any name"),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_reported(name, reason):
     content = coco_content()
     content["images"][0]["file_name"] = name
-    _, problems = looked(pictures() | {"x.json": json.dumps(content)})
+    _, problems = looked(pictures() | {"x.json": json.dumps(content)}, most=2**21)
     assert reason in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("set/two/a.jpg", "x/two/a.jpg"), ("one/A.JPG", "x/one/a.jpg"), ("other/c.jpg", "y/c.jpg"),
+     ("TWO/a.jpg", "y/TWO/a.jpg")],
+)  # fmt: skip
+def test_folders_of_another_place_tell_pictures_of_one_name_apart(name, place):
+    files = dict.fromkeys(("x/one/a.jpg", "x/two/a.jpg", "y/TWO/a.jpg", "y/c.jpg"), b"picture")
+    content = coco_content()
+    content["images"] = [{"id": 0, "file_name": name}]
+    found, _ = looked(files | {"x.json": json.dumps(content)})
+    assert [file for file, picture in found.pictures.items() if picture.boxes] == [place]
 
 
 def test_a_name_that_several_pictures_have_is_not_guessed():
@@ -146,6 +161,33 @@ def test_json_that_cannot_be_read_is_named_beside_labels_that_can(text, reason):
 def test_a_label_file_that_is_too_large_is_left_out():
     with pytest.raises(InvalidInput, match="larger than"):
         looked(coco(), most=100)
+
+
+def test_json_of_more_lists_and_fields_than_fit_in_memory_is_not_loaded(monkeypatch):
+    monkeypatch.setattr(files, "MAX_PARTS", 20)
+    with pytest.raises(InvalidInput, match="more than 20 lists and fields"):
+        looked(coco())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_reading_can_be_ended(kind):
+    class Enough(Exception):
+        pass
+
+    def tick() -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        read(Shelf(Memory(FORMATS[kind]()), Problems(), 2**20, tick))
+
+
+def test_an_error_of_a_reader_names_the_file(monkeypatch):
+    def broken(*_: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(recognise.coco, "read", broken)
+    with pytest.raises(InvalidInput, match=r"“annotations.json” cannot be read: too deep"):
+        looked(pictures() | {"annotations.json": json.dumps(coco_content())})
 
 
 def test_more_boxes_than_fit_are_refused_before_they_fill_the_memory(monkeypatch):
@@ -199,6 +241,23 @@ def test_yaml_aliases_that_expand_without_end_are_refused():
     assert any("aliases" in text for text in problems)
 
 
+def test_a_description_that_is_too_large_is_left_out_and_none_is_read_twice():
+    class Counting(Memory):
+        count = 0
+
+        def read(self, name: str, most: int) -> bytes:
+            self.count += name == "data.yaml"
+            return super().read(name, most)
+
+    shelf = Shelf(counting := Counting(yolo()), Problems(), 2**20)
+    assert sorted(read(shelf).classes) == ["cat", "dog"]
+    assert counting.count == 1
+    large = "names: [dog, cat]\n" + "#" * 2**20
+    found, problems = looked(yolo() | {"data.yaml": large}, most=2**24)
+    assert sorted(found.classes) == ["0", "1"]
+    assert problems[0] == "data.yaml: This label file is larger than 1.0 MB. It is left out."
+
+
 # -- VOC -----------------------------------------------------------------------------------
 
 
@@ -238,6 +297,12 @@ def test_a_table_may_have_other_words_another_order_and_semicolons():
     assert problems[0].startswith("labels.csv: Line 3 is not a box")
 
 
+@pytest.mark.parametrize("text", ["x" * 200_000, "x," * 2**20])
+def test_a_table_with_an_endless_cell_or_line_is_refused_with_the_reason(text):
+    with pytest.raises(InvalidInput, match="cannot be read on from line 1"):
+        looked(pictures() | {"labels.csv": text}, most=2**24)
+
+
 # -- Label Studio --------------------------------------------------------------------------
 
 
@@ -265,6 +330,14 @@ def test_label_studio_takes_the_latest_annotation_turns_boxes_upright_and_names_
     [turned] = found.pictures["images/b.jpg"].boxes
     assert turned.corners == pytest.approx((0.4, 0.5, 0.5, 0.7))
     assert len(problems) == 5
+
+
+def test_what_is_no_address_is_named_and_the_other_tasks_come():
+    box = {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["small"]}
+    tasks = [{"image": name, "label": [box]} for name in ("http://[abc/d.jpg", "a.jpg")]
+    found, problems = looked(pictures() | {"x.json": json.dumps(tasks)})
+    assert found.boxes == 1
+    assert "“http://[abc/d.jpg”, which is no address" in problems[0]
 
 
 def test_a_problem_of_many_files_is_listed_in_part_and_counted():

@@ -1,10 +1,16 @@
 """Which format an archive is in, and everything that it says."""
 
+import csv
+import logging
+
 from apps.errors import N_, InvalidInput
 from apps.vision.formats.incoming import coco, labelstudio, table, voc, yolo
 from apps.vision.formats.incoming.files import Shelf
-from apps.vision.formats.incoming.found import Found
+from apps.vision.formats.incoming.found import Found, shown
 
+logger = logging.getLogger(__name__)
+
+BROKEN = N_("The label file “%(name)s” cannot be read: %(reason)s.")
 UNNAMED = N_("No label file names this picture. It comes without boxes.")
 
 
@@ -14,13 +20,18 @@ def read(shelf: Shelf) -> Found:
     Of formats that are beside each other, the one counts that says most: JSON, XML, a table, text.
 
     Raises:
-        InvalidInput: none is known, there is no picture, or there are more than MAX_BOXES boxes.
+        InvalidInput: none is known, one cannot be read, there is no picture, or there are more than
+            MAX_BOXES boxes.
     """
     if not shelf.pictures:
         raise InvalidInput(
             N_("There is no picture in this archive. Pack the pictures together with the labels.")
         )
-    found = _from_json(shelf) or _from_others(shelf)
+    try:
+        found = _from_json(shelf) or _from_others(shelf)
+    except (ValueError, csv.Error, RecursionError) as error:
+        logger.warning("labels not read file=%r", shelf.at, exc_info=True)
+        raise InvalidInput(BROKEN, name=shown(shelf.at), reason=shown(str(error))) from error
     if found is None:
         if shelf.problems.reasons:  # locked, too large, damaged: that is why
             message, params = shelf.problems.reasons[0]

@@ -24,6 +24,7 @@ NAMES = {
     "height": ("height", "image_height"),
 }
 NEEDED = ("file", "label", "x1", "y1", "x2", "y2")
+MAX_LINE = 2**20  # characters
 BAD_LINE = N_("Line %(line)s is not a box: it needs a label and four numbers. It is left out.")
 NOT_CSV = N_("This table cannot be read on from line %(line)s: %(reason)s.")
 
@@ -31,7 +32,11 @@ NOT_CSV = N_("This table cannot be read on from line %(line)s: %(reason)s.")
 def fits(shelf: Shelf, name: str) -> bool:
     """Whether the table ``name`` has the columns that boxes need."""
     text = shelf.text(name)
-    return text is not None and _columns(next(_rows(text), [])) is not None
+    try:
+        return text is not None and _columns(next(_rows(text), [])) is not None
+    except csv.Error as error:
+        shelf.refuse(name, NOT_CSV, line=1, reason=str(error))
+        return False
 
 
 def read(shelf: Shelf, name: str, found: Found) -> None:
@@ -44,6 +49,7 @@ def read(shelf: Shelf, name: str, found: Found) -> None:
     files: dict[str, str | None] = {}
     try:
         for line, cells in enumerate(rows, 2):
+            shelf.tick()
             row = {key: cells[place] for key, place in columns.items() if place < len(cells)}
             if row:
                 _line(shelf, name, line, row, files, found)
@@ -82,9 +88,18 @@ def _line(
 
 
 def _rows(text: str) -> Iterator[list[str]]:
-    first = text.partition("\n")[0]
-    mark = max((",", ";", "\t"), key=first.count)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    lines = io.StringIO(text, newline="")
+    mark = max((",", ";", "\t"), key=lines.readline(MAX_LINE).count)
+    lines.seek(0)
+    return csv.reader(_not_too_long(lines), delimiter=mark)
+
+
+def _not_too_long(lines: io.StringIO) -> Iterator[str]:
+    """Raises csv.Error: a line would take much more memory as cells."""
+    while line := lines.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise csv.Error(f"it is longer than {MAX_LINE} characters")
+        yield line
 
 
 def _columns(head: list[str]) -> dict[str, int] | None:

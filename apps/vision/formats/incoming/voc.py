@@ -15,12 +15,15 @@ ENTITIES = N_("This XML file declares entities, which may expand without end. It
 NOT_XML = N_("This file is not readable as XML: %(reason)s. It is left out.")
 NO_OBJECT = N_("An object has no name or no box of four numbers. It is left out.")
 NO_PICTURE = N_("There is no picture for this label file. It is left out.")
+MAX_BYTES = 4 * 2**20  # of one file: its elements take many times as much memory
 ROOT = "annotation"
 
 
 def fits(shelf: Shelf) -> bool:
     """Whether there are label files in this format; one look at the first few is enough."""
-    return any(b"<annotation" in (shelf.data(name) or b"") for name in shelf.named(".xml")[:20])
+    return any(
+        b"<annotation" in (shelf.data(name, MAX_BYTES) or b"") for name in shelf.named(".xml")[:20]
+    )
 
 
 def read(shelf: Shelf, found: Found) -> None:
@@ -59,7 +62,7 @@ def _read_one(shelf: Shelf, name: str, top: Any, found: Found) -> None:
 
 def _parse(shelf: Shelf, name: str) -> Any:
     """The root element; None after a problem, which is noted."""
-    data = shelf.data(name)
+    data = shelf.data(name, MAX_BYTES)
     if data is None:
         return None
     try:

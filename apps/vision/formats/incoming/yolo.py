@@ -1,19 +1,18 @@
 """YOLO folders: a text file beside each picture or in the folder "labels" beside "images"."""
 
+import io
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from apps.errors import N_
 from apps.vision.formats.dataset import Corners
-from apps.vision.formats.incoming.files import Shelf, numbers
+from apps.vision.formats.incoming.files import SMALL, Shelf, numbers
 from apps.vision.formats.incoming.found import Found
 from apps.vision.formats.yolo import labels_of
 
+MAX_DESCRIPTIONS = 20  # YAML files that are looked at
 LISTS = ("classes.txt", "obj.names", "labels.txt")
 NOT_LABELS = frozenset({*LISTS, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"})
-BAD_YAML = N_("This file is not readable as YAML: %(reason)s. It is left out.")
 BAD_LINE = N_("Line %(line)s is not a class number and a box. It is left out.")
 NO_CLASS = N_("Line %(line)s has the class %(number)s, and there is no such class. It is left out.")
 NO_NAMES = N_("No file names the classes, so they are called by their numbers. Rename them below.")
@@ -24,7 +23,7 @@ ALONE = N_("There is no picture for this label file. It is left out.")
 def fits(shelf: Shelf) -> bool:
     """Whether pictures of the archive have label files in this format."""
     names = set(shelf.files.names)
-    described = any(_is_description(shelf, name) for name in shelf.named(".yaml", ".yml"))
+    described = any(_is_description(shelf, name) for name in _descriptions(shelf))
     return described or any(
         _has_boxes(shelf, label)
         for picture in shelf.pictures[:200]
@@ -72,7 +71,7 @@ def _is_list(name: str) -> bool:
 
 def _has_boxes(shelf: Shelf, name: str) -> bool:
     text = shelf.text(name)
-    first = next((line for line in (text or "").splitlines() if line.strip()), "")
+    first = next((line for line in io.StringIO(text or "") if line.strip()), "")
     values = numbers(first.split())
     return text is not None and (not first or (values is not None and len(values) >= 5))
 
@@ -80,7 +79,8 @@ def _has_boxes(shelf: Shelf, name: str) -> bool:
 def _read_one(shelf: Shelf, name: str, classes: list[str] | None, file: str, found: Found) -> None:
     picture = found.picture(file)
     outlines = False
-    for line, text in enumerate((shelf.text(name) or "").splitlines(), 1):
+    for line, text in enumerate(io.StringIO(shelf.text(name) or ""), 1):
+        shelf.tick()
         if not text.strip():
             continue
         values = numbers(text.split())
@@ -111,8 +111,8 @@ def _corners(values: list[float]) -> Corners | None:
 
 def _classes(shelf: Shelf) -> list[str] | None:
     """Their names by number; None if no file says them."""
-    for name in shelf.named(".yaml", ".yml"):
-        content = _yaml(shelf, name)
+    for name in _descriptions(shelf):
+        content = shelf.yaml(name)
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, list) and names:
             return [_word(word, place) for place, word in enumerate(names)]
@@ -121,7 +121,8 @@ def _classes(shelf: Shelf) -> list[str] | None:
             return [_word(words.get(n, n), n) for n in range(max(words) + 1)]
     for name in shelf.files.names:
         if PurePosixPath(name).name.casefold() in LISTS:
-            lines = [line.strip() for line in (shelf.text(name) or "").splitlines()]
+            text = shelf.text(name, SMALL) or ""
+            lines = [line.strip() for line in text.splitlines()]
             if any(lines):
                 return [_word(line, place) for place, line in enumerate(lines) if line]
     return None
@@ -135,23 +136,12 @@ def _is_number(key: Any) -> bool:
     return not isinstance(key, bool) and str(key).isdecimal() and len(str(key)) < 5
 
 
+def _descriptions(shelf: Shelf) -> list[str]:
+    """YAML files that may name the classes, those nearest to the top first."""
+    names = shelf.named(".yaml", ".yml")
+    return sorted(names, key=lambda name: (name.count("/"), name))[:MAX_DESCRIPTIONS]
+
+
 def _is_description(shelf: Shelf, name: str) -> bool:
-    content = _yaml(shelf, name)
+    content = shelf.yaml(name)
     return isinstance(content, dict) and isinstance(content.get("names"), list | dict)
-
-
-def _yaml(shelf: Shelf, name: str) -> Any:
-    """A YAML file; None after a problem, which is noted.
-
-    Aliases are refused: a few lines of them can stand for billions of words.
-    """
-    text = shelf.text(name)
-    if text is None:
-        return None
-    try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise yaml.YAMLError("it uses aliases")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        shelf.problems.add(name, BAD_YAML, reason=str(error).partition("\n")[0])
-        return None
