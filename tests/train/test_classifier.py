@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from apps.errors import InvalidInput
-from apps.vision.train import transfer
+from apps.vision.train import crossvalidation, transfer
 from apps.vision.train.classifier import (
     NETWORKS,
     SIDES,
@@ -203,6 +203,24 @@ def test_cross_validation_gives_mean_and_deviation(source, tmp_path):
     assert found.mean == pytest.approx(sum(found.scores) / 3)
     assert json.loads((tmp_path / "cv" / "folds.json").read_text())["mean"] == found.mean
     assert (tmp_path / "cv" / "fold-2" / "metrics.csv").is_file()
+
+
+def test_cross_validation_leaves_the_test_part_alone_that_a_training_measures(
+    tmp_path, monkeypatch
+):
+    source = open_source(pictures.folder(tmp_path / "data") / "train")
+    recipe = pictures.recipe(network="lenet5", size=28, epochs=1, seed=4)
+    seen: list[set[int]] = []
+
+    def watch(module, parts, *arguments):
+        seen.append({*parts.train.indices, *parts.val.indices})
+        return fit(module, parts, *arguments)
+
+    monkeypatch.setattr(crossvalidation, "fit", watch)
+    cross_validate(recipe, source, tmp_path / "cv", folds=2)
+    test = set(Pictures(source, recipe).test.indices)
+    assert len(test) == 6
+    assert seen == [set(range(24)) - test] * 2
 
 
 def test_a_grid_is_walked_through_and_the_best_recipe_is_kept(source, tmp_path):

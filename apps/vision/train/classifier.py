@@ -51,7 +51,8 @@ class ClassifierRecipe(Recipe):
     label_smoothing: float = 0.0
     dropout: float | None = None  # None: as the network has it
     batch_norm: bool = True  # False takes it out of the network
-    held_out: float = 0.1  # part of each class of train that validates
+    held_out: float = 0.1  # part of each class of train that validates, where there is no val
+    split_seed: int = 0  # of what is held out: another training seed measures the same pictures
     pretrained: str = ""  # safetensors file of the same network to begin with
     strategy: transfer.Strategy = transfer.Strategy.ALL
     monitor: str = "val_accuracy"
@@ -71,6 +72,7 @@ class ClassifierRecipe(Recipe):
             if side is not None and getattr(self, name) not in (side, None):
                 raise wrong(name, getattr(self, name), f"{side} for {self.network}")
         whole(self, "size", "resize", "train_size", "alike")
+        whole(self, "split_seed", least=0)
         between(self, 0, 1, "label_smoothing", "dropout", closed=True)
         between(self, 0, 0.9, "held_out")
         between(self, 0, 100, "mixup", closed=True)
@@ -182,11 +184,22 @@ def together(batch: Any) -> Any:
     return batch
 
 
+def hold_out_test(source: data.Source, recipe: ClassifierRecipe) -> tuple[list[int], list[int]]:
+    """Indices of train that may be learned from, and those that are the test part.
+
+    The latter are none where ``source`` has a test part.
+    """
+    if source.test is not None:
+        return list(range(len(source.train))), []
+    return data.split(source.train.labels, recipe.held_out, recipe.split_seed + 1)
+
+
 class Pictures(LightningDataModule):
-    """Training, validation and test pictures of one source.
+    """Training, validation and test pictures of one source; a part that it lacks is held out.
 
     Args:
-        folds: indices of train for training and for validation; None holds a part out by seed.
+        folds: indices of train for training and for validation, none of the test part; None takes
+            the source's val, or holds a part out.
     """
 
     def __init__(
@@ -198,18 +211,20 @@ class Pictures(LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.source = source
-        kept, test = list(range(len(source.train))), source.test
-        if test is None:  # one is held out of train, then another for validation
-            kept, held = data.split(source.train.labels, recipe.held_out, recipe.seed + 1)
-            self.test = Examples(source.train, held, recipe, train=False)
+        kept, held = hold_out_test(source, recipe)
+        test = (source.train, held) if source.test is None else _all(source.test)
+        if folds is not None:
+            kept, val = list(folds[0]), (source.train, folds[1])
+        elif source.val is not None:
+            val = _all(source.val)
         else:
-            self.test = Examples(test, range(len(test)), recipe, train=False)
-        if folds is None:
             labels = [source.train.labels[index] for index in kept]
-            stay, out = data.split(labels, recipe.held_out, recipe.seed)
-            folds = [kept[place] for place in stay], [kept[place] for place in out]
-        self.train = Examples(source.train, folds[0], recipe, train=True)
-        self.val = Examples(source.train, folds[1], recipe, train=False)
+            stay, out = data.split(labels, recipe.held_out, recipe.split_seed)
+            val = source.train, [kept[place] for place in out]
+            kept = [kept[place] for place in stay]
+        self.train = Examples(source.train, kept, recipe, train=True)
+        self.val = Examples(*val, recipe, train=False)
+        self.test = Examples(*test, recipe, train=False)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return training_loader(self.train, self.recipe, self.trainer, collate=together)
@@ -219,6 +234,10 @@ class Pictures(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         return evaluation_loader(self.test, self.recipe, collate=together)
+
+
+def _all(part: data.Part) -> tuple[data.Part, Sequence[int]]:
+    return part, range(len(part))
 
 
 class ClassifierModule(RecipeModule):
