@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from apps.errors import InvalidInput
-from apps.vision.train import crossvalidation, transfer
+from apps.vision.train import crossvalidation, make, transfer
 from apps.vision.train.classifier import (
     NETWORKS,
     SIDES,
     ClassifierModule,
+    Measured,
     Pictures,
     build,
     measure,
@@ -77,6 +78,25 @@ def test_pictures_that_differ_are_told_apart(source, tmp_path):
     recipe = pictures.recipe(network="lenet5", size=28, epochs=15, lr=3e-3)
     _run, card = train_classifier(recipe, source, tmp_path / "run")
     assert card["accuracy"] > 0.9
+
+
+def test_the_test_part_is_measured_on_the_device_of_the_training(source, tmp_path, monkeypatch):
+    seen = []
+
+    def elsewhere(module, *arguments, **options):
+        run = fit(module, *arguments, **options)
+        device = property(lambda _strategy: torch.device("meta"))
+        monkeypatch.setattr(type(module.trainer.strategy), "root_device", device)
+        return run
+
+    def watch(network, *_arguments):
+        seen.append(next(network.parameters()).device.type)
+        return Measured(0.5, (0.5, 0.5), ((3, 3), (3, 3)))
+
+    monkeypatch.setattr(make, "fit", elsewhere)
+    monkeypatch.setattr(make, "measure", watch)
+    train_classifier(pictures.recipe(network="lenet5", size=28, epochs=1), source, tmp_path / "run")
+    assert seen == ["meta"]
 
 
 def test_a_paused_training_has_no_card_yet_and_goes_on_to_one(source, tmp_path):

@@ -30,7 +30,8 @@ NETWORKS = {
     "resnet34": "resnet",
     "resnet50": "resnet",
 }  # name: module of apps.vision.zoo
-SIDES = {"fashion_cnn": 28, "lenet5": 28, "convnet": 150, "alexnet": 227}  # the others take any
+SIDES = {"fashion_cnn": 28, "lenet5": 28, "convnet": 150, "alexnet": 227}  # the others take any …
+LEAST = {"vgg16": 32, "googlenet": 31}  # … from here, as far as their poolings leave something
 MEMORY = 2 << 30  # bytes of decoded pictures that are kept
 
 
@@ -71,6 +72,9 @@ class ClassifierRecipe(Recipe):
         for name in ("size", "train_size"):
             if side is not None and getattr(self, name) not in (side, None):
                 raise wrong(name, getattr(self, name), f"{side} for {self.network}")
+            least = LEAST.get(self.network, 1)
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise wrong(name, getattr(self, name), f"{least} or more for {self.network}")
         whole(self, "size", "resize", "train_size", "alike")
         whole(self, "split_seed", least=0)
         between(self, 0, 1, "label_smoothing", "dropout", closed=True)

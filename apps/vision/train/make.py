@@ -60,6 +60,7 @@ def train_classifier(
     # What is shipped is measured: the weights after rounding to half precision.
     network = build(recipe, len(source.classes))
     network.load_state_dict(runs.load_weights(weights.path))
+    network.to(module.trainer.strategy.root_device)
     measured = measure(network, pictures.test, len(source.classes))
     _write_confusion(out, measured, source.classes)
     facts = {
