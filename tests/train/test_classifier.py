@@ -26,6 +26,7 @@ from apps.vision.train.module import make_optimizer
 from apps.vision.train.search import Method, search_recipes
 from apps.vision.train.transfer import Strategy
 from apps.vision.zoo.store import sha256_of
+from apps.vision.zoo.transfer import transferred_resnet18
 from tests.train import pictures
 
 
@@ -161,7 +162,7 @@ def pretrained(source, tmp_path):
     return run.out / card["file"]
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", [each for each in Strategy if each is not Strategy.AUTO])
 def test_frozen_layers_and_their_statistics_do_not_change(source, tmp_path, pretrained, strategy):
     recipe = pictures.recipe(pretrained=str(pretrained), strategy=strategy, lr=0.01)
     torch.manual_seed(0)
@@ -181,6 +182,51 @@ def test_frozen_layers_and_their_statistics_do_not_change(source, tmp_path, pret
     assert ("layer4.1.conv2.weight" in moved) is (strategy is not Strategy.HEAD)
     if strategy is Strategy.HEAD:
         assert moved == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("few", "similar", "chosen"),
+    [
+        (10, True, Strategy.HEAD), (10, False, Strategy.UPPER),
+        (9, True, Strategy.TUNE), (9, False, Strategy.ALL),
+    ],
+)  # fmt: skip
+def test_auto_chooses_the_strategy_by_the_pictures_of_each_class_and_the_card_says_it(
+    source, tmp_path, pretrained, monkeypatch, few, similar, chosen
+):
+    monkeypatch.setattr(transfer, "FEW", few)  # 9 of each class train
+    runs = {}
+    for strategy, name in ((Strategy.AUTO, "auto"), (chosen, "chosen")):
+        recipe = pictures.recipe(
+            pretrained=str(pretrained), strategy=strategy, similar=similar, lr=0.01, epochs=1
+        )
+        runs[name], card = train_classifier(recipe, source, tmp_path / name)
+        assert card["trained"]["strategy"] == chosen
+        assert card["recipe"]["strategy"] == strategy
+    ours, theirs = (load_file(run.out / "resnet18.safetensors") for run in runs.values())
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_auto_has_to_be_told_whether_the_pictures_are_similar(pretrained):
+    with pytest.raises(InvalidInput, match=r"similar is None .* must be true or false"):
+        pictures.recipe(pretrained=str(pretrained), strategy="auto")
+    assert pictures.recipe(pretrained=str(pretrained), strategy="auto", similar="true").similar
+
+
+def test_a_transferred_resnet_is_what_a_training_of_the_head_makes(source, tmp_path, pretrained):
+    recipe = pictures.recipe(pretrained=str(pretrained), strategy="head", epochs=1)
+    run, card = train_classifier(recipe, source, tmp_path / "run")
+    assert card["trained"]["strategy"] == "head"
+    network = transferred_resnet18(2, load_file(pretrained))
+    learns = {name for name, value in network.named_parameters() if value.requires_grad}
+    made, began = load_file(run.out / card["file"]), network.state_dict()
+    assert {name for name in made if not torch.equal(made[name], began[name].half())} >= learns
+    assert all(
+        torch.equal(made[name].float(), value.float())
+        for name, value in began.items()
+        if name not in learns
+    )
+    network.load_state_dict(made)
 
 
 def test_fine_tuning_moves_pretrained_layers_slower_than_the_new_one(pretrained):

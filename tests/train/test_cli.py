@@ -62,6 +62,16 @@ def test_a_training_is_paused_and_resumed(train, tmp_path):
     assert "2 epochs, ended by epochs" in result.output
 
 
+def test_a_training_says_which_strategy_auto_chose(train, tmp_path):
+    data = pictures.folder(tmp_path / "data")
+    train("classifier", "--data", data, "--out", tmp_path / "a", *QUICK)
+    result = train(
+        "classifier", "--data", data, "--out", tmp_path / "b", *QUICK, "--set", "strategy=auto",
+        "--set", "similar=true", "--set", f"pretrained={tmp_path / 'a' / 'lenet5.safetensors'}",
+    )  # fmt: skip
+    assert "strategy head" in result.output.splitlines()
+
+
 def test_a_recipe_file_is_what_a_training_begins_with(train, tmp_path):
     data = pictures.folder(tmp_path / "data")
     train("classifier", "--data", data, "--out", tmp_path / "a", *QUICK, "--seed", "5")

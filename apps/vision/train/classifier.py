@@ -1,5 +1,6 @@
 """Training of classifiers: recipe, pictures as batches, loss and measures."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +19,9 @@ from apps.vision.train import augment, data, transfer
 from apps.vision.train.loaders import evaluation_loader, training_loader
 from apps.vision.train.module import RecipeModule
 from apps.vision.train.recipes import Mode, Recipe, between, whole, wrong
+from apps.vision.train.transfer import Strategy
+
+logger = logging.getLogger(__name__)
 
 NETWORKS = {
     "fashion_cnn": "fashion_cnn",
@@ -55,7 +59,8 @@ class ClassifierRecipe(Recipe):
     held_out: float = 0.1  # part of each class of train that validates, where there is no val
     split_seed: int = 0  # of what is held out: another training seed measures the same pictures
     pretrained: str = ""  # safetensors file of the same network to begin with
-    strategy: transfer.Strategy = transfer.Strategy.ALL
+    strategy: Strategy = Strategy.ALL
+    similar: bool | None = None  # for auto: whether pictures look like those of the pretraining
     monitor: str = "val_accuracy"
     mode: Mode = Mode.MAX
 
@@ -81,8 +86,10 @@ class ClassifierRecipe(Recipe):
         between(self, 0, 0.9, "held_out")
         between(self, 0, 100, "mixup", closed=True)
         augment.training(self.augment, self.size, self.resize)
-        if self.strategy is not transfer.Strategy.ALL and not self.pretrained:
+        if self.strategy is not Strategy.ALL and not self.pretrained:
             raise wrong("strategy", self.strategy, "all, because pretrained names no file")
+        if self.strategy is Strategy.AUTO and self.similar is None:
+            raise wrong("similar", None, "true or false, because strategy is auto")
 
 
 def build(recipe: ClassifierRecipe, classes: int) -> nn.Module:
@@ -252,13 +259,28 @@ class ClassifierModule(RecipeModule):
     def __init__(self, network: nn.Module, recipe: ClassifierRecipe, classes: int) -> None:
         super().__init__(network, recipe)
         network.to(memory_format=torch.channels_last)
-        transfer.freeze(network, recipe.strategy)
-        self.still = transfer.frozen(network)
+        self.classes = classes
+        self.still: list[nn.Module] = []
+        self.use(recipe.strategy)
         self.accuracy = MulticlassAccuracy(classes, average="micro")
         self.mix = v2.MixUp(alpha=recipe.mixup, num_classes=classes) if recipe.mixup else None
 
+    def use(self, strategy: Strategy) -> None:
+        """Freeze what ``strategy`` leaves as it is; auto is chosen when the pictures are known."""
+        self.strategy = strategy
+        if strategy is not Strategy.AUTO:
+            transfer.freeze(self.network, strategy)
+            self.still = transfer.frozen(self.network)
+
+    def setup(self, stage: str) -> None:
+        """Choose the strategy, if it is auto, by how many pictures of each class train."""
+        if self.strategy is Strategy.AUTO:
+            each = len(self.trainer.datamodule.train) / self.classes  # type: ignore[attr-defined]
+            self.use(transfer.choose(each, similar=bool(self.recipe.similar)))
+            logger.info("%.0f pictures of each class: the strategy is %s", each, self.strategy)
+
     def groups(self) -> list[dict[str, Any]]:
-        return transfer.groups(self.network, self.recipe)
+        return transfer.groups(self.network, self.recipe, self.strategy)
 
     def on_train_epoch_start(self) -> None:
         """Frozen layers keep the statistics of their batch norms."""
