@@ -59,7 +59,7 @@ def test_what_is_held_out_stays_the_same_with_another_seed_of_the_training(tmp_p
     assert first.test.indices != again.test.indices
 
 
-@pytest.mark.parametrize("names", [("val", "test"), ("Validation", "Test"), ("valid", "TEST")])
+@pytest.mark.parametrize("names", [("val", "test"), ("Validation", "Testing"), ("valid", "TEST")])
 def test_a_folder_for_validation_validates_and_the_one_for_tests_is_measured(tmp_path, names):
     path = pictures.folder(tmp_path)
     shutil.copytree(path / "test", path / names[0])

@@ -18,7 +18,9 @@ from apps.errors import N_, InvalidInput
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DATASETS = ("FashionMNIST", "MNIST", "CIFAR10", "OxfordIIITPet")  # of torchvision
-TRAIN, VAL, TEST = ("train",), ("val", "valid", "validation"), ("test",)  # in any case
+# What the folders of the parts are called, in any case, as those of detectors are.
+TRAIN, TEST = ("train", "training"), ("test", "testing")
+VAL = ("val", "valid", "validation", "minival")
 IDX = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 
