@@ -158,6 +158,8 @@ def classifier(
         click.echo(f"Paused after {run.epochs} epochs. Go on with --resume.")
         return
     click.echo(f"{run.epochs} epochs, ended by {run.ended}, best {recipe.monitor} {run.score:.4f}")
+    if "strategy" in card["trained"]:
+        click.echo(f"strategy {card['trained']['strategy']}")
     click.echo(f"accuracy on the test part {card['accuracy']:.4f}")
     click.echo(f"{out / card['file']}\t{card['size'] / 1e6:.1f} MB\t{card['sha256']}")
 

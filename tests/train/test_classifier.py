@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from apps.errors import InvalidInput
-from apps.vision.train import transfer
+from apps.vision.train import crossvalidation, make, transfer
 from apps.vision.train.classifier import (
     NETWORKS,
     SIDES,
     ClassifierModule,
+    Measured,
     Pictures,
     build,
     measure,
@@ -25,6 +26,7 @@ from apps.vision.train.module import make_optimizer
 from apps.vision.train.search import Method, search_recipes
 from apps.vision.train.transfer import Strategy
 from apps.vision.zoo.store import sha256_of
+from apps.vision.zoo.transfer import transferred_resnet18
 from tests.train import pictures
 
 
@@ -77,6 +79,25 @@ def test_pictures_that_differ_are_told_apart(source, tmp_path):
     recipe = pictures.recipe(network="lenet5", size=28, epochs=15, lr=3e-3)
     _run, card = train_classifier(recipe, source, tmp_path / "run")
     assert card["accuracy"] > 0.9
+
+
+def test_the_test_part_is_measured_on_the_device_of_the_training(source, tmp_path, monkeypatch):
+    seen = []
+
+    def elsewhere(module, *arguments, **options):
+        run = fit(module, *arguments, **options)
+        device = property(lambda _strategy: torch.device("meta"))
+        monkeypatch.setattr(type(module.trainer.strategy), "root_device", device)
+        return run
+
+    def watch(network, *_arguments):
+        seen.append(next(network.parameters()).device.type)
+        return Measured(0.5, (0.5, 0.5), ((3, 3), (3, 3)))
+
+    monkeypatch.setattr(make, "fit", elsewhere)
+    monkeypatch.setattr(make, "measure", watch)
+    train_classifier(pictures.recipe(network="lenet5", size=28, epochs=1), source, tmp_path / "run")
+    assert seen == ["meta"]
 
 
 def test_a_paused_training_has_no_card_yet_and_goes_on_to_one(source, tmp_path):
@@ -141,7 +162,7 @@ def pretrained(source, tmp_path):
     return run.out / card["file"]
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", [each for each in Strategy if each is not Strategy.AUTO])
 def test_frozen_layers_and_their_statistics_do_not_change(source, tmp_path, pretrained, strategy):
     recipe = pictures.recipe(pretrained=str(pretrained), strategy=strategy, lr=0.01)
     torch.manual_seed(0)
@@ -161,6 +182,51 @@ def test_frozen_layers_and_their_statistics_do_not_change(source, tmp_path, pret
     assert ("layer4.1.conv2.weight" in moved) is (strategy is not Strategy.HEAD)
     if strategy is Strategy.HEAD:
         assert moved == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("few", "similar", "chosen"),
+    [
+        (10, True, Strategy.HEAD), (10, False, Strategy.UPPER),
+        (9, True, Strategy.TUNE), (9, False, Strategy.ALL),
+    ],
+)  # fmt: skip
+def test_auto_chooses_the_strategy_by_the_pictures_of_each_class_and_the_card_says_it(
+    source, tmp_path, pretrained, monkeypatch, few, similar, chosen
+):
+    monkeypatch.setattr(transfer, "FEW", few)  # 9 of each class train
+    runs = {}
+    for strategy, name in ((Strategy.AUTO, "auto"), (chosen, "chosen")):
+        recipe = pictures.recipe(
+            pretrained=str(pretrained), strategy=strategy, similar=similar, lr=0.01, epochs=1
+        )
+        runs[name], card = train_classifier(recipe, source, tmp_path / name)
+        assert card["trained"]["strategy"] == chosen
+        assert card["recipe"]["strategy"] == strategy
+    ours, theirs = (load_file(run.out / "resnet18.safetensors") for run in runs.values())
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_auto_has_to_be_told_whether_the_pictures_are_similar(pretrained):
+    with pytest.raises(InvalidInput, match=r"similar is None .* must be true or false"):
+        pictures.recipe(pretrained=str(pretrained), strategy="auto")
+    assert pictures.recipe(pretrained=str(pretrained), strategy="auto", similar="true").similar
+
+
+def test_a_transferred_resnet_is_what_a_training_of_the_head_makes(source, tmp_path, pretrained):
+    recipe = pictures.recipe(pretrained=str(pretrained), strategy="head", epochs=1)
+    run, card = train_classifier(recipe, source, tmp_path / "run")
+    assert card["trained"]["strategy"] == "head"
+    network = transferred_resnet18(2, load_file(pretrained))
+    learns = {name for name, value in network.named_parameters() if value.requires_grad}
+    made, began = load_file(run.out / card["file"]), network.state_dict()
+    assert {name for name in made if not torch.equal(made[name], began[name].half())} >= learns
+    assert all(
+        torch.equal(made[name].float(), value.float())
+        for name, value in began.items()
+        if name not in learns
+    )
+    network.load_state_dict(made)
 
 
 def test_fine_tuning_moves_pretrained_layers_slower_than_the_new_one(pretrained):
@@ -203,6 +269,24 @@ def test_cross_validation_gives_mean_and_deviation(source, tmp_path):
     assert found.mean == pytest.approx(sum(found.scores) / 3)
     assert json.loads((tmp_path / "cv" / "folds.json").read_text())["mean"] == found.mean
     assert (tmp_path / "cv" / "fold-2" / "metrics.csv").is_file()
+
+
+def test_cross_validation_leaves_the_test_part_alone_that_a_training_measures(
+    tmp_path, monkeypatch
+):
+    source = open_source(pictures.folder(tmp_path / "data") / "train")
+    recipe = pictures.recipe(network="lenet5", size=28, epochs=1, seed=4)
+    seen: list[set[int]] = []
+
+    def watch(module, parts, *arguments):
+        seen.append({*parts.train.indices, *parts.val.indices})
+        return fit(module, parts, *arguments)
+
+    monkeypatch.setattr(crossvalidation, "fit", watch)
+    cross_validate(recipe, source, tmp_path / "cv", folds=2)
+    test = set(Pictures(source, recipe).test.indices)
+    assert len(test) == 6
+    assert seen == [set(range(24)) - test] * 2
 
 
 def test_a_grid_is_walked_through_and_the_best_recipe_is_kept(source, tmp_path):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from apps.vision.train.shipped import SHIPPED
-from apps.vision.zoo.classifiers import get_classifier
+from apps.vision.zoo.classifiers import LARGER, get_classifier
 from tests.train import pictures
 
 QUICK = ["--set", "accelerator=cpu", "--set", "network=lenet5", "--set", "size=28", "--epochs", "1"]
@@ -30,9 +30,9 @@ def test_list_shows_the_recipe_of_every_classifier_that_is_trained_here(train):
 
 @pytest.mark.parametrize("name", list(SHIPPED))
 def test_a_recipe_makes_what_its_classifier_is_loaded_into(name):
-    spec, recipe = get_classifier(name), SHIPPED[name].recipe
-    assert spec.architecture == recipe.network
-    given = spec.input
+    recipe = SHIPPED[name].recipe
+    assert name.partition(".")[0] == recipe.network
+    given = LARGER[name][2] if name in LARGER else get_classifier(name).input
     assert (given.channels, given.size, given.resize) == (
         recipe.channels, recipe.size, recipe.resize,
     )  # fmt: skip
@@ -60,6 +60,16 @@ def test_a_training_is_paused_and_resumed(train, tmp_path):
     assert train(*call).exit_code == 1  # the folder is taken
     result = train(*call, "--resume")
     assert "2 epochs, ended by epochs" in result.output
+
+
+def test_a_training_says_which_strategy_auto_chose(train, tmp_path):
+    data = pictures.folder(tmp_path / "data")
+    train("classifier", "--data", data, "--out", tmp_path / "a", *QUICK)
+    result = train(
+        "classifier", "--data", data, "--out", tmp_path / "b", *QUICK, "--set", "strategy=auto",
+        "--set", "similar=true", "--set", f"pretrained={tmp_path / 'a' / 'lenet5.safetensors'}",
+    )  # fmt: skip
+    assert "strategy head" in result.output.splitlines()
 
 
 def test_a_recipe_file_is_what_a_training_begins_with(train, tmp_path):

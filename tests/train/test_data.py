@@ -1,6 +1,7 @@
 """Pictures from every layout, split by seed, checked, and changed by augmentation."""
 
 import gzip
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -46,6 +47,52 @@ def test_a_class_folder_alone_holds_a_test_part_out_that_never_trains(tmp_path):
     used = [set(part.indices) for part in (parts.train, parts.val, parts.test)]
     assert [len(part) for part in used] == [14, 4, 6]
     assert set.union(*used) == set(range(24))
+
+
+def test_what_is_held_out_stays_the_same_with_another_seed_of_the_training(tmp_path):
+    source = open_source(pictures.folder(tmp_path) / "train")
+    first, other, again = (
+        Pictures(source, pictures.recipe(**values))
+        for values in ({"seed": 1}, {"seed": 2}, {"split_seed": 5})
+    )
+    assert (first.val.indices, first.test.indices) == (other.val.indices, other.test.indices)
+    assert first.test.indices != again.test.indices
+
+
+@pytest.mark.parametrize("names", [("val", "test"), ("Validation", "Testing"), ("valid", "TEST")])
+def test_a_folder_for_validation_validates_and_the_one_for_tests_is_measured(tmp_path, names):
+    path = pictures.folder(tmp_path)
+    shutil.copytree(path / "test", path / names[0])
+    (path / names[0] / "squares" / "0.png").unlink()
+    (path / "train").rename(path / "Train")
+    (path / "test").rename(path / "kept")
+    (path / "kept").rename(path / names[1])
+    source = open_source(path)
+    assert source.classes == ("circles", "squares")
+    parts = Pictures(source, pictures.recipe())
+    assert [len(part) for part in (parts.train, parts.val, parts.test)] == [24, 11, 12]
+    assert parts.val.part is source.val
+    assert parts.test.part is source.test
+    assert ordered(source, ("square", "circle")).val.labels == [1] * 6 + [0] * 5
+
+
+def test_without_a_folder_for_tests_they_are_held_out_of_train_not_of_val(tmp_path):
+    path = pictures.folder(tmp_path)
+    (path / "test").rename(path / "val")
+    source = open_source(path)
+    parts = Pictures(source, pictures.recipe())
+    assert [len(part) for part in (parts.train, parts.val, parts.test)] == [18, 12, 6]
+    assert parts.val.part is source.val
+    assert set(parts.train.indices).isdisjoint(parts.test.indices)
+
+
+def test_zips_are_matched_in_any_case_too(tmp_path):
+    path = pictures.zips(tmp_path)
+    (path / "test-0.zip").rename(path / "Val-0.ZIP")
+    source = open_source(path)
+    assert source.test is None
+    assert source.val is not None
+    assert len(source.val) == 12
 
 
 def test_torchvision_data_sets_are_read_from_their_folder(tmp_path):
@@ -163,6 +210,18 @@ def test_the_check_finds_broken_files_duplicates_leaks_and_imbalance(tmp_path):
     assert "less than 1/10 of the greatest one: squares" in text
     with pytest.raises(InvalidInput, match=r"cannot be read: circles/torn\.png"):
         report.refuse_broken()
+
+
+def test_the_check_looks_at_val_too(tmp_path):
+    path = pictures.folder(tmp_path)
+    for part, number in (("train", 3), ("test", 1001)):
+        (path / "val" / "circles").mkdir(parents=True, exist_ok=True)
+        pictures.picture(0, number).save(path / "val" / "circles" / f"{part}.png")
+    text = check_source(open_source(path)).text()
+    assert "val: 2 pictures in 2 classes: circles 2, squares 0" in text
+    assert "val: classes without a picture: squares" in text
+    assert "pictures of val that are in train too: circles/train.png = circles/3.png" in text
+    assert "pictures of test that are in val too: circles/1.png = circles/test.png" in text
 
 
 def test_the_check_finds_classes_without_pictures_to_train_on(tmp_path):

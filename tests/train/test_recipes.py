@@ -4,9 +4,10 @@ import itertools
 import json
 
 import pytest
+import torch
 
 from apps.errors import InvalidInput
-from apps.vision.train.classifier import ClassifierRecipe
+from apps.vision.train.classifier import ClassifierRecipe, build
 from apps.vision.train.recipes import Optimizer, Recipe, Schedule
 from apps.vision.train.schedules import factor
 
@@ -45,12 +46,22 @@ def test_texts_of_the_command_line_become_values():
         ("seed", True), ("deterministic", "maybe"), ("devices", 0), ("weight_decay", -1),
         ("augment", "explode"), ("channels", 2), ("mean", "0.5"), ("network", "perceptron"),
         ("size", "x"), ("held_out", 1), ("minutes", "inf"), ("mean", 5), ("train_size", 0),
-        ("strategy", "head"), ("dropout", 2), ("rise", 1),
+        ("strategy", "head"), ("dropout", 2), ("rise", 1), ("seed", 2**32), ("split_seed", -1),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_the_name_of_its_field(field, value):
     with pytest.raises(InvalidInput, match=rf"^{field} is .* in the recipe, but must be "):
         ClassifierRecipe().changed({field: value})
+
+
+@pytest.mark.parametrize(("network", "least"), [("vgg16", 32), ("googlenet", 31)])
+@pytest.mark.parametrize("field", ["size", "train_size"])
+def test_a_picture_that_is_too_small_for_a_network_is_refused(network, least, field):
+    with pytest.raises(InvalidInput, match=f"{field} is .* must be {least} or more for {network}"):
+        ClassifierRecipe(network=network).changed({field: least - 1})
+    recipe = ClassifierRecipe(network=network).changed({field: least})
+    with torch.device("meta"):
+        assert build(recipe, 2)(torch.empty(1, 3, least, least)).shape == (1, 2)
 
 
 def test_an_unknown_field_is_refused_with_those_that_exist():

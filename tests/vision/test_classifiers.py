@@ -5,18 +5,26 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from PIL import Image
 
 from apps.config import ROOT
 from apps.errors import NotFound
+from apps.vision.classify import TorchClassifier
+from apps.vision.train import runs
+from apps.vision.zoo import classifiers as registry
 from apps.vision.zoo import imagenet
 from apps.vision.zoo.classifiers import (
     EMBEDDED,
     classifiers,
     get_classifier,
     is_classifier,
+    larger,
     read_card,
 )
+from apps.vision.zoo.googlenet import googlenet as googlenet_of
 from apps.vision.zoo.registry import detectors
+from apps.vision.zoo.store import WeightsStore
 
 OWN = [pytest.param(spec, id=spec.name) for spec in classifiers() if spec.weights.embedded]
 IMAGENET = [pytest.param(spec, id=spec.name) for spec in classifiers() if spec.torchvision]
@@ -105,6 +113,46 @@ def test_weights_are_never_without_their_card(spec):
 def test_all_weights_of_classifiers_together_are_small():
     files = [EMBEDDED / spec.weights.name for spec in classifiers() if spec.weights.embedded]
     assert sum(file.stat().st_size for file in files if file.exists()) <= MOST
+
+
+# -- larger ones, made by whoever has a GPU --------------------------------------------------
+
+
+@pytest.fixture
+def googlenet(tmp_path):
+    """A folder with a GoogLeNet as ``flask train`` leaves it: random weights and their card."""
+    torch.manual_seed(0)
+    name = "googlenet.cats_dogs"
+    weights = runs.save_weights(googlenet_of(2), tmp_path / f"{name}.safetensors")
+    facts = {"name": name, "accuracy": 0.81, "per_class": {"cat": 0.8, "dog": 0.82}}
+    runs.write_card(tmp_path / f"{name}.json", weights, facts)
+    return tmp_path
+
+
+def test_a_larger_network_appears_once_it_was_made_and_answers(googlenet):
+    (spec,) = larger(googlenet)
+    assert (spec.name, spec.card.title, spec.card.accuracy) == (
+        "googlenet.cats_dogs", "GoogLeNet", 0.81,
+    )  # fmt: skip
+    classifier = TorchClassifier(WeightsStore(googlenet), "cpu", lookup=lambda _name: spec)
+    found = classifier.classify(Image.new("RGB", (320, 200), "teal"), spec.name)
+    assert {guess.label for guess in found.guesses} == {"cat", "dog"}
+    assert classifier.explain(Image.new("RGB", (320, 200)), spec.name).heat.mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_a_larger_network_is_not_offered_without_its_card_or_its_weights(googlenet, kind):
+    (googlenet / f"googlenet.cats_dogs.{kind}").unlink()
+    assert larger(googlenet) == ()
+
+
+def test_a_larger_network_that_is_here_is_on_the_pages(ann, googlenet, monkeypatch):
+    (spec,) = larger(googlenet)
+    monkeypatch.setitem(registry._specs, spec.name, spec)
+    assert f'href="/classifier/{spec.name}"' in ann.get("/classifier/").text
+    page = ann.get(f"/classifier/{spec.name}").text
+    assert "flask models fetch" not in page
+    assert 'type="file"' in page
 
 
 # -- torchvision's own -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision import models
 
+from apps.vision.zoo import layers
 from apps.vision.zoo.transfer import STAGES, transferred_resnet18
 
 COLOUR, GREY = 3, 1
@@ -100,6 +101,52 @@ def test_the_parameters_of_vgg16_are_called_and_shaped_as_torchvisions():
 def test_torchvisions_googlenet_is_the_other_one_with_batch_norm():
     with torch.device("meta"):
         assert count(models.googlenet(aux_logits=False, init_weights=False)) == 6_624_904
+
+
+# -- deterministic gradients -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [4, 5])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_the_response_norm_is_torchs_and_so_is_its_gradient(size, form):
+    torch.manual_seed(0)
+    maps = (3 * torch.randn(2, 9, 5, 4)).contiguous(memory_format=form).requires_grad_()
+    results = []
+    for kind in (layers.LocalResponseNorm, torch.nn.LocalResponseNorm):
+        out = kind(size, alpha=0.5, beta=0.75, k=2.0)(maps)
+        (gradient,) = torch.autograd.grad(out.sin().sum(), maps)
+        results.append((out.detach(), gradient))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (14, 14), (8, 9), (1, 3)])
+def test_the_pooling_to_a_grid_is_torchs(shape):
+    maps = torch.rand(2, 3, *shape)
+    theirs = torch.nn.AdaptiveAvgPool2d(7)(maps)
+    torch.testing.assert_close(layers.AdaptiveAvgPool2d(7)(maps), theirs, rtol=1e-5, atol=1e-6)
+
+
+# PyTorch has no deterministic gradient of these on a GPU and refuses a training that asks for it.
+REFUSED = {
+    "AvgPool3DBackward0", "AdaptiveAvgPool2DBackward0", "MkldnnAdaptiveAvgPool2DBackward0",
+    "AdaptiveMaxPool2DBackward0", "MaxPool3DWithIndicesBackward0", "UpsampleBilinear2DBackward0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "function", "_classes", "shape", "_parameters"), PUBLISHED)
+def test_every_gradient_has_a_deterministic_form_on_a_gpu(
+    module, function, _classes, shape, _parameters
+):
+    with torch.device("meta"):
+        logits = build(module, function, 2)(torch.empty(2, *shape))
+    seen, todo = set(), [logits.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [before for before, _ in node.next_functions]
+    assert not {node.name() for node in seen} & REFUSED
 
 
 # -- transfer --------------------------------------------------------------------------------

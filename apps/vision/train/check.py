@@ -53,10 +53,11 @@ class Report:
 def check_source(source: Source) -> Report:
     """Read every picture of ``source``: broken files, empty classes, imbalance, duplicates.
 
-    A picture is a duplicate if its pixels are the same; between train and test it makes the
-    measured accuracy too good.
+    A picture is a duplicate if its pixels are the same; between two parts it makes the measured
+    accuracy too good.
     """
-    parts = {"train": source.train} | ({"test": source.test} if source.test is not None else {})
+    given = {"train": source.train, "val": source.val, "test": source.test}
+    parts = {name: part for name, part in given.items() if part is not None}
     summary, findings = [], []
     seen: dict[str, dict[bytes, str]] = {}
     for name, part in parts.items():
@@ -67,11 +68,10 @@ def check_source(source: Source) -> Report:
         findings += _finding(f"{name}: pictures that cannot be read", broken, fatal=True)
         findings += _finding(f"{name}: the same picture twice", twice)
         findings += _counted(name, counts, source.classes)
-    shared = [
-        f"{seen['test'][digest]} = {seen['train'][digest]}"
-        for digest in seen.get("test", {}).keys() & seen["train"].keys()
-    ]
-    findings += _finding("pictures of test that are in train too", sorted(shared))
+    for one, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        first, second = seen.get(one, {}), seen.get(other, {})
+        shared = [f"{first[each]} = {second[each]}" for each in first.keys() & second.keys()]
+        findings += _finding(f"pictures of {one} that are in {other} too", sorted(shared))
     return Report(tuple(summary), tuple(findings))
 
 

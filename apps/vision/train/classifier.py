@@ -1,5 +1,6 @@
 """Training of classifiers: recipe, pictures as batches, loss and measures."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +19,9 @@ from apps.vision.train import augment, data, transfer
 from apps.vision.train.loaders import evaluation_loader, training_loader
 from apps.vision.train.module import RecipeModule
 from apps.vision.train.recipes import Mode, Recipe, between, whole, wrong
+from apps.vision.train.transfer import Strategy
+
+logger = logging.getLogger(__name__)
 
 NETWORKS = {
     "fashion_cnn": "fashion_cnn",
@@ -30,7 +34,8 @@ NETWORKS = {
     "resnet34": "resnet",
     "resnet50": "resnet",
 }  # name: module of apps.vision.zoo
-SIDES = {"fashion_cnn": 28, "lenet5": 28, "convnet": 150, "alexnet": 227}  # the others take any
+SIDES = {"fashion_cnn": 28, "lenet5": 28, "convnet": 150, "alexnet": 227}  # the others take any …
+LEAST = {"vgg16": 32, "googlenet": 31}  # … from here, as far as their poolings leave something
 MEMORY = 2 << 30  # bytes of decoded pictures that are kept
 
 
@@ -51,9 +56,11 @@ class ClassifierRecipe(Recipe):
     label_smoothing: float = 0.0
     dropout: float | None = None  # None: as the network has it
     batch_norm: bool = True  # False takes it out of the network
-    held_out: float = 0.1  # part of each class of train that validates
+    held_out: float = 0.1  # part of each class of train that validates, where there is no val
+    split_seed: int = 0  # of what is held out: another training seed measures the same pictures
     pretrained: str = ""  # safetensors file of the same network to begin with
-    strategy: transfer.Strategy = transfer.Strategy.ALL
+    strategy: Strategy = Strategy.ALL
+    similar: bool | None = None  # for auto: whether pictures look like those of the pretraining
     monitor: str = "val_accuracy"
     mode: Mode = Mode.MAX
 
@@ -70,13 +77,19 @@ class ClassifierRecipe(Recipe):
         for name in ("size", "train_size"):
             if side is not None and getattr(self, name) not in (side, None):
                 raise wrong(name, getattr(self, name), f"{side} for {self.network}")
+            least = LEAST.get(self.network, 1)
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise wrong(name, getattr(self, name), f"{least} or more for {self.network}")
         whole(self, "size", "resize", "train_size", "alike")
+        whole(self, "split_seed", least=0)
         between(self, 0, 1, "label_smoothing", "dropout", closed=True)
         between(self, 0, 0.9, "held_out")
         between(self, 0, 100, "mixup", closed=True)
         augment.training(self.augment, self.size, self.resize)
-        if self.strategy is not transfer.Strategy.ALL and not self.pretrained:
+        if self.strategy is not Strategy.ALL and not self.pretrained:
             raise wrong("strategy", self.strategy, "all, because pretrained names no file")
+        if self.strategy is Strategy.AUTO and self.similar is None:
+            raise wrong("similar", None, "true or false, because strategy is auto")
 
 
 def build(recipe: ClassifierRecipe, classes: int) -> nn.Module:
@@ -182,11 +195,22 @@ def together(batch: Any) -> Any:
     return batch
 
 
+def hold_out_test(source: data.Source, recipe: ClassifierRecipe) -> tuple[list[int], list[int]]:
+    """Indices of train that may be learned from, and those that are the test part.
+
+    The latter are none where ``source`` has a test part.
+    """
+    if source.test is not None:
+        return list(range(len(source.train))), []
+    return data.split(source.train.labels, recipe.held_out, recipe.split_seed + 1)
+
+
 class Pictures(LightningDataModule):
-    """Training, validation and test pictures of one source.
+    """Training, validation and test pictures of one source; a part that it lacks is held out.
 
     Args:
-        folds: indices of train for training and for validation; None holds a part out by seed.
+        folds: indices of train for training and for validation, none of the test part; None takes
+            the source's val, or holds a part out.
     """
 
     def __init__(
@@ -198,18 +222,20 @@ class Pictures(LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.source = source
-        kept, test = list(range(len(source.train))), source.test
-        if test is None:  # one is held out of train, then another for validation
-            kept, held = data.split(source.train.labels, recipe.held_out, recipe.seed + 1)
-            self.test = Examples(source.train, held, recipe, train=False)
+        kept, held = hold_out_test(source, recipe)
+        test = (source.train, held) if source.test is None else _all(source.test)
+        if folds is not None:
+            kept, val = list(folds[0]), (source.train, folds[1])
+        elif source.val is not None:
+            val = _all(source.val)
         else:
-            self.test = Examples(test, range(len(test)), recipe, train=False)
-        if folds is None:
             labels = [source.train.labels[index] for index in kept]
-            stay, out = data.split(labels, recipe.held_out, recipe.seed)
-            folds = [kept[place] for place in stay], [kept[place] for place in out]
-        self.train = Examples(source.train, folds[0], recipe, train=True)
-        self.val = Examples(source.train, folds[1], recipe, train=False)
+            stay, out = data.split(labels, recipe.held_out, recipe.split_seed)
+            val = source.train, [kept[place] for place in out]
+            kept = [kept[place] for place in stay]
+        self.train = Examples(source.train, kept, recipe, train=True)
+        self.val = Examples(*val, recipe, train=False)
+        self.test = Examples(*test, recipe, train=False)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return training_loader(self.train, self.recipe, self.trainer, collate=together)
@@ -221,6 +247,10 @@ class Pictures(LightningDataModule):
         return evaluation_loader(self.test, self.recipe, collate=together)
 
 
+def _all(part: data.Part) -> tuple[data.Part, Sequence[int]]:
+    return part, range(len(part))
+
+
 class ClassifierModule(RecipeModule):
     """Cross entropy over the logits of a network; accuracy as the measure."""
 
@@ -229,13 +259,28 @@ class ClassifierModule(RecipeModule):
     def __init__(self, network: nn.Module, recipe: ClassifierRecipe, classes: int) -> None:
         super().__init__(network, recipe)
         network.to(memory_format=torch.channels_last)
-        transfer.freeze(network, recipe.strategy)
-        self.still = transfer.frozen(network)
+        self.classes = classes
+        self.still: list[nn.Module] = []
+        self.use(recipe.strategy)
         self.accuracy = MulticlassAccuracy(classes, average="micro")
         self.mix = v2.MixUp(alpha=recipe.mixup, num_classes=classes) if recipe.mixup else None
 
+    def use(self, strategy: Strategy) -> None:
+        """Freeze what ``strategy`` leaves as it is; auto is chosen when the pictures are known."""
+        self.strategy = strategy
+        if strategy is not Strategy.AUTO:
+            transfer.freeze(self.network, strategy)
+            self.still = transfer.frozen(self.network)
+
+    def setup(self, stage: str) -> None:
+        """Choose the strategy, if it is auto, by how many pictures of each class train."""
+        if self.strategy is Strategy.AUTO:
+            each = len(self.trainer.datamodule.train) / self.classes  # type: ignore[attr-defined]
+            self.use(transfer.choose(each, similar=bool(self.recipe.similar)))
+            logger.info("%.0f pictures of each class: the strategy is %s", each, self.strategy)
+
     def groups(self) -> list[dict[str, Any]]:
-        return transfer.groups(self.network, self.recipe)
+        return transfer.groups(self.network, self.recipe, self.strategy)
 
     def on_train_epoch_start(self) -> None:
         """Frozen layers keep the statistics of their batch norms."""

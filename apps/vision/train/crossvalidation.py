@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from apps.errors import N_, InvalidInput
-from apps.vision.train.classifier import ClassifierModule, ClassifierRecipe, Pictures, build
+from apps.vision.train.classifier import (
+    ClassifierModule,
+    ClassifierRecipe,
+    Pictures,
+    build,
+    hold_out_test,
+)
 from apps.vision.train.data import Source
 from apps.vision.train.fit import fit
 
@@ -65,7 +71,9 @@ def cross_validate(
     folds: int = 5,
     report: Callable[[str], object] = lambda _: None,
 ) -> Folds:
-    """Train ``folds`` times, each time validating on another part of train; test is not touched.
+    """Train ``folds`` times, each time validating on another part of train.
+
+    Neither the test part is touched, which is held out of train where ``source`` has none, nor val.
 
     Args:
         out: gets a run's folder for each fold (fold-0, …) and folds.json.
@@ -75,11 +83,14 @@ def cross_validate(
         InvalidInput: as :func:`folds_of`, or as a training.
     """
     scores = []
-    for number, parts in enumerate(folds_of(source.train.labels, folds, recipe.seed)):
+    kept, _test = hold_out_test(source, recipe)
+    labels = [source.train.labels[index] for index in kept]
+    for number, places in enumerate(folds_of(labels, folds, recipe.seed)):
+        train, val = ([kept[place] for place in part] for part in places)
         torch.manual_seed(recipe.seed)
         classes = len(source.classes)
         module = ClassifierModule(build(recipe, classes), recipe, classes)
-        run = fit(module, Pictures(source, recipe, parts), recipe, out / f"fold-{number}")
+        run = fit(module, Pictures(source, recipe, (train, val)), recipe, out / f"fold-{number}")
         scores.append(run.score)
         report(f"fold {number}: {recipe.monitor} {run.score:.4f}")
     found = Folds(tuple(scores))

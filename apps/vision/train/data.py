@@ -5,7 +5,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +18,9 @@ from apps.errors import N_, InvalidInput
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DATASETS = ("FashionMNIST", "MNIST", "CIFAR10", "OxfordIIITPet")  # of torchvision
-TRAIN, TEST = ("train",), ("test", "val", "valid")
+# What the folders of the parts are called, in any case, as those of detectors are.
+TRAIN, TEST = ("train", "training"), ("test", "testing")
+VAL = ("val", "valid", "validation", "minival")
 IDX = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 
@@ -36,19 +38,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled pictures in one or two parts."""
+    """Labelled pictures in up to three parts."""
 
     classes: tuple[str, ...]  # in the order of the labels
     train: Part
     test: Part | None  # None: a part of train has to be held out
+    val: Part | None = None  # likewise
 
 
 def open_source(folder: Path, dataset: str | None = None, *, download: bool = False) -> Source:
     """Find out how the pictures in ``folder`` are laid out.
 
     Args:
-        folder: IDX files (train-images-idx3-ubyte, also .gz); or train/ and test/ with a folder
-            for each class, or those in zips (train-0.zip); or a folder for each class alone.
+        folder: IDX files (train-images-idx3-ubyte, also .gz); or train/, val/ and test/ with a
+            folder for each class, or those in zips (train-0.zip); or a folder for each class alone.
         dataset: one of :data:`DATASETS`, which torchvision keeps in ``folder``.
         download: let torchvision fetch it.
 
@@ -61,10 +64,10 @@ def open_source(folder: Path, dataset: str | None = None, *, download: bool = Fa
         raise InvalidInput(N_("There is no folder %(folder)s."), folder=str(folder))
     if _idx_file(folder, "train", "images", 3) is not None:
         return _idx(folder)
-    parts = {"train": _entries(folder, TRAIN), "test": _entries(folder, TEST)}
-    if not parts["train"]:
-        parts = {"train": list(_walk(folder)), "test": []}
-    classes = tuple(sorted({name for name, _path, _read in parts["train"]}))
+    train, val, test = (_entries(folder, names) for names in (TRAIN, VAL, TEST))
+    if not train:
+        train, val, test = list(_walk(folder)), [], []
+    classes = tuple(sorted({name for name, _path, _read in train}))
     if not classes:
         raise InvalidInput(
             N_(
@@ -73,19 +76,24 @@ def open_source(folder: Path, dataset: str | None = None, *, download: bool = Fa
             ),
             folder=str(folder),
         )
-    test = _part(parts["test"], classes) if parts["test"] else None
-    return Source(classes, _part(parts["train"], classes), test)
+    return Source(
+        classes,
+        _part(train, classes),
+        test=_part(test, classes) if test else None,
+        val=_part(val, classes) if val else None,
+    )
 
 
 Entry = tuple[str, str, Callable[[], bytes]]  # class, name, the bytes
 
 
 def _entries(folder: Path, names: Sequence[str]) -> list[Entry]:
+    """What folders and zips hold that are called by one of ``names``, as val/ or Val-0.zip are."""
     found: list[Entry] = []
-    for name in names:
-        if (folder / name).is_dir():
-            found += _walk(folder / name)
-        for path in sorted([*folder.glob(f"{name}.zip"), *folder.glob(f"{name}-*.zip")]):
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name.casefold() in names:
+            found += _walk(path)
+        elif path.suffix.casefold() == ".zip" and path.stem.casefold().split("-")[0] in names:
             found += _zipped(path)
     return found
 
@@ -248,7 +256,7 @@ def ordered(source: Source, labels: Sequence[str]) -> Source:
     places = {_key(label): place for place, label in enumerate(labels)}
     keys = [_key(name) for name in source.classes]
     if unnamed and len(labels) == len(source.classes):
-        return Source(tuple(labels), source.train, source.test)
+        return replace(source, classes=tuple(labels))
     if sorted(places) != sorted(keys):
         raise InvalidInput(
             N_("The data has the classes %(found)s, but the model has %(expected)s."),
@@ -259,8 +267,12 @@ def ordered(source: Source, labels: Sequence[str]) -> Source:
     def moved(part: Part) -> Part:
         return Part([places[keys[label]] for label in part.labels], part.names, part.read)
 
-    test = moved(source.test) if source.test is not None else None
-    return Source(tuple(labels), moved(source.train), test)
+    return Source(
+        tuple(labels),
+        moved(source.train),
+        test=moved(source.test) if source.test is not None else None,
+        val=moved(source.val) if source.val is not None else None,
+    )
 
 
 def _key(name: str) -> str:

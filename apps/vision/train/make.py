@@ -60,8 +60,12 @@ def train_classifier(
     # What is shipped is measured: the weights after rounding to half precision.
     network = build(recipe, len(source.classes))
     network.load_state_dict(runs.load_weights(weights.path))
+    network.to(module.trainer.strategy.root_device)
     measured = measure(network, pictures.test, len(source.classes))
     _write_confusion(out, measured, source.classes)
+    trained = how_it_went(run, recipe.monitor, run.score)
+    if recipe.pretrained:
+        trained["strategy"] = module.strategy.value
     facts = {
         "name": recipe.name or recipe.network,
         "architecture": recipe.network,
@@ -78,7 +82,7 @@ def train_classifier(
             "test": len(pictures.test),
         },
         "recipe": recipe.to_dict(),
-        "trained": how_it_went(run, recipe.monitor, run.score),
+        "trained": trained,
     }
     return run, runs.write_card(out / runs.CARD, weights, facts)
 

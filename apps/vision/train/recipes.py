@@ -12,6 +12,7 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 from apps.errors import N_, InvalidInput
 
 FULL = "full"  # batch: the whole training part at every step
+MOST_SEED = 2**32 - 1  # of numpy's older generators
 
 
 class Optimizer(StrEnum):
@@ -96,6 +97,8 @@ class Recipe:
         whole(self, "epochs", "drops", "plateau", "patience", "accumulate", "devices", "nodes")
         whole(self, "validate_every")
         whole(self, "seed", "warmup", "workers", least=0)
+        if self.seed > MOST_SEED:
+            raise wrong("seed", self.seed, f"a whole number from 0 to {MOST_SEED}")
         if self.batch != FULL and not (type(self.batch) is int and self.batch >= 1):
             raise wrong("batch", self.batch, 'a whole number from 1, or "full"')
         between(self, 0, math.inf, "lr", "minutes", "clip")

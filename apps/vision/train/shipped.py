@@ -1,11 +1,23 @@
-"""Recipes of the classifiers that come with Sightbox. ``flask train list`` shows them."""
+"""Recipes of the classifiers that come with Sightbox, and of the larger ones that do not fit.
+
+``flask train list`` shows them.
+"""
 
 from dataclasses import dataclass
 
 from apps.errors import N_, NotFound
 from apps.vision.train.classifier import ClassifierRecipe
 from apps.vision.train.recipes import Optimizer, Schedule
-from apps.vision.zoo.classifiers import FASHION_INPUT, MNIST_INPUT, InputSpec, get_classifier
+from apps.vision.zoo.classifiers import (
+    CATS_DOGS,
+    DIGITS,
+    FASHION,
+    FASHION_INPUT,
+    LARGER,
+    MNIST_INPUT,
+    InputSpec,
+    get_classifier,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +27,8 @@ class Shipped:
     folder: str  # below --data
     recipe: ClassifierRecipe
     data: str  # for the card
+    labels: tuple[str, ...]  # in the order of its outputs
     dataset: str | None = None  # the same data from torchvision
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return get_classifier(self.recipe.name).labels
 
 
 def _recipe(name: str, given: InputSpec, **values: object) -> ClassifierRecipe:
@@ -38,11 +47,36 @@ def _recipe(name: str, given: InputSpec, **values: object) -> ClassifierRecipe:
 _FASHION = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT"
 _CATS_DOGS = "Cats and dogs of Kaggle (Asirra), 2,000 photographs each for training and test"
 
+
+def _larger(name: str, **values: object) -> Shipped:
+    """For a GPU: cats and dogs at the size that the paper's network is made for."""
+    return Shipped(
+        folder="cats-vs-dogs",
+        data=_CATS_DOGS,
+        labels=CATS_DOGS,
+        recipe=_recipe(
+            name,
+            LARGER[name][2],
+            epochs=100,
+            batch=64,
+            weight_decay=0.05,
+            optimizer=Optimizer.ADAMW,
+            schedule=Schedule.ONE_CYCLE,
+            ema=0.99,
+            clip=1.0,
+            label_smoothing=0.1,
+            augment=("resized_crop", "flip", "colour", "erase"),
+            **values,
+        ),
+    )
+
+
 _ALL = (
     Shipped(
         folder="mnist",
         dataset="MNIST",
         data="MNIST (LeCun, Cortes and Burges), CC BY-SA 3.0",
+        labels=DIGITS,
         recipe=_recipe(
             "lenet5.mnist",
             MNIST_INPUT,
@@ -62,6 +96,7 @@ _ALL = (
         folder="fashion-mnist",
         dataset="FashionMNIST",
         data=_FASHION,
+        labels=FASHION,
         recipe=_recipe(
             "fashion_cnn.fashion_mnist",
             FASHION_INPUT,
@@ -81,6 +116,7 @@ _ALL = (
         folder="fashion-mnist",
         dataset="FashionMNIST",
         data=_FASHION,
+        labels=FASHION,
         recipe=_recipe(
             "lenet5.fashion_mnist",
             FASHION_INPUT,
@@ -99,6 +135,7 @@ _ALL = (
     Shipped(
         folder="cats-vs-dogs",
         data=_CATS_DOGS,
+        labels=CATS_DOGS,
         recipe=_recipe(
             "convnet.cats_dogs",
             get_classifier("convnet.cats_dogs").input,
@@ -116,6 +153,7 @@ _ALL = (
     Shipped(
         folder="cats-vs-dogs",
         data=_CATS_DOGS,
+        labels=CATS_DOGS,
         recipe=_recipe(
             "resnet18.cats_dogs",
             get_classifier("resnet18.cats_dogs").input,
@@ -132,6 +170,9 @@ _ALL = (
             augment=("resized_crop", "flip", "colour", "erase"),
         ),
     ),
+    _larger("alexnet.cats_dogs", lr=3e-4),
+    _larger("googlenet.cats_dogs", lr=3e-4),
+    _larger("vgg16.cats_dogs", lr=1e-4),
 )
 SHIPPED = {each.recipe.name: each for each in _ALL}
 

@@ -30,6 +30,7 @@ class Strategy(StrEnum):
     UPPER = "upper"  # frozen lower half
     TUNE = "tune"  # fine tuning
     ALL = "all"  # from the pretrained weights, or from random ones
+    AUTO = "auto"  # one of the others, which choose() says
 
 
 def choose(pictures_per_class: float, *, similar: bool) -> Strategy:
@@ -91,9 +92,9 @@ def frozen(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-def groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def groups(network: nn.Module, recipe: Recipe, strategy: Strategy) -> list[dict[str, Any]]:
     """Parameter groups; with TUNE, those below the last layer learn slower."""
-    if getattr(recipe, "strategy", Strategy.ALL) is not Strategy.TUNE:
+    if strategy is not Strategy.TUNE:
         return decay_groups(network.parameters(), recipe)
     head = list(network.get_submodule(_last(network)).parameters())
     chosen = {id(parameter) for parameter in head}

@@ -6,6 +6,8 @@ torchvision's ``alexnet`` is the later, narrower network of 2014 ("one weird tri
 
 from torch import nn
 
+from apps.vision.zoo.layers import LocalResponseNorm
+
 
 def alexnet(num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> nn.Sequential:
     """Logits (N, num_classes) of pictures (N, in_channels, 227, 227).
@@ -62,6 +64,6 @@ def alexnet(num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> nn.
     return network
 
 
-def _response_norm() -> nn.LocalResponseNorm:
+def _response_norm() -> LocalResponseNorm:
     """Section 3.3 of the paper; torch divides alpha by the size, the paper does not."""
-    return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+    return LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)

@@ -121,14 +121,21 @@ OWN_LICENCE = N_("Weights: Apache-2.0, as this application.")
 
 
 def _trained(
-    name: str, builder: str, labels: tuple[str, ...], given: InputSpec, **texts: Any
+    name: str,
+    builder: str,
+    labels: tuple[str, ...],
+    given: InputSpec,
+    *,
+    folder: Path = EMBEDDED,
+    **texts: Any,
 ) -> ClassifierSpec:
     """A classifier that was trained here: with what its card says, or without where it has none.
 
     Args:
+        folder: of weights and card.
         texts: fields of the card that training does not know.
     """
-    measured = read_card(name)
+    measured = read_card(name, folder)
     architecture = name.partition(".")[0]
     return ClassifierSpec(
         name=name,
@@ -139,7 +146,7 @@ def _trained(
             f"{name}.safetensors",
             measured.get("sha256", NO_DIGEST),
             measured.get("size", 0),
-            folder=EMBEDDED,
+            folder=folder,
         ),
         input=given,
         drawing=texts.pop("drawing", False),
@@ -242,6 +249,35 @@ _OWN = (
     ),
 )
 
+# Name: module, title and input. Too large to come with Sightbox, and long in training without a
+# GPU: they are there once somebody has made them.
+LARGER = {
+    "alexnet.cats_dogs": (
+        "alexnet",
+        "AlexNet",
+        InputSpec(3, 227, IMAGENET_MEAN, IMAGENET_STD, resize=256),
+    ),
+    "googlenet.cats_dogs": (
+        "googlenet",
+        "GoogLeNet",
+        InputSpec(3, 224, IMAGENET_MEAN, IMAGENET_STD, resize=256),
+    ),
+    "vgg16.cats_dogs": (
+        "vgg",
+        "VGG16",
+        InputSpec(3, 224, IMAGENET_MEAN, IMAGENET_STD, resize=256),
+    ),
+}
+
+
+def larger(folder: Path = EMBEDDED) -> tuple[ClassifierSpec, ...]:
+    """Those of :data:`LARGER` whose card and weights are in ``folder``."""
+    return tuple(
+        _trained(name, builder, CATS_DOGS, given, folder=folder, title=title, **_CATS_DOGS_TEXTS)
+        for name, (builder, title, given) in LARGER.items()
+        if read_card(name, folder) and (folder / f"{name}.safetensors").is_file()
+    )
+
 
 def _imagenet(entry: dict[str, Any], labels: tuple[str, ...]) -> ClassifierSpec:
     """A classifier of torchvision with its ImageNet weights, from its entry in the catalogue."""
@@ -285,7 +321,7 @@ def _published() -> tuple[ClassifierSpec, ...]:
     return tuple(_imagenet(entry, labels) for entry in found["models"])
 
 
-_specs = {spec.name: spec for spec in (*_OWN, *_published())}
+_specs = {spec.name: spec for spec in (*_OWN, *larger(), *_published())}
 
 
 def classifiers() -> tuple[ClassifierSpec, ...]:

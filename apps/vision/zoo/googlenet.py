@@ -7,6 +7,8 @@ convolutions where the paper has 5 x 5.
 import torch
 from torch import nn
 
+from apps.vision.zoo.layers import AdaptiveAvgPool2d, LocalResponseNorm
+
 
 class Inception(nn.Module):
     """1 x 1, 3 x 3 and 5 x 5 convolutions and a 3 x 3 pooling side by side (figure 2b).
@@ -41,10 +43,10 @@ class GoogLeNet(nn.Module):
         self.stem = nn.Sequential(
             _conv(in_channels, 64, 7, stride=2, padding=3),
             nn.MaxPool2d(3, 2, ceil_mode=True),
-            nn.LocalResponseNorm(5),
+            LocalResponseNorm(5),
             _conv(64, 64, 1),
             _conv(64, 192, 3, padding=1),
-            nn.LocalResponseNorm(5),
+            LocalResponseNorm(5),
             nn.MaxPool2d(3, 2, ceil_mode=True),
         )
         self.inception3a = Inception(192, 64, 96, 128, 16, 32, 32)
@@ -121,7 +123,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, padding: int = 
 def _side_head(inputs: int, num_classes: int) -> nn.Sequential:
     """Section 5 of the paper; its 5 x 5 pooling with stride 3 makes 4 x 4 of 14 x 14."""
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(4),
+        AdaptiveAvgPool2d(4),
         _conv(inputs, 128, 1),
         nn.Flatten(),
         nn.Linear(128 * 4 * 4, 1024),

@@ -1,5 +1,9 @@
 """Transfer learning: torchvision's ResNet-18 with a new last layer (Yosinski et al. 2014, "How
-transferable are features in deep neural networks?")."""
+transferable are features in deep neural networks?"), for notebooks and tests.
+
+``flask train classifier --set network=resnet18 --set pretrained=FILE --set strategy=head`` trains
+the same network with our own :func:`apps.vision.zoo.resnet.resnet18`, whose weights fit here.
+"""
 
 from collections.abc import Mapping
 

@@ -4,6 +4,8 @@ recognition"), configuration D. Parameters are called as torchvision's ``vgg16``
 import torch
 from torch import nn
 
+from apps.vision.zoo.layers import AdaptiveAvgPool2d
+
 CONFIGURATION_D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
@@ -27,7 +29,7 @@ class VGG(nn.Module):
                 width = outputs
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.avgpool = AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(
             nn.Linear(width * 7 * 7, 4096),
             nn.ReLU(inplace=True),
