@@ -464,6 +464,64 @@ def test_an_account_waits_for_a_few_exports_at_a_time(app, ann, waiting):
     assert "wait or run already" in answer.text
 
 
+def test_an_account_keeps_a_limited_number_of_bytes_and_always_one_export(app, ann, pictures):
+    room = services(app).export_jobs.room
+    object.__setattr__(room, "most", 1)
+    made(ann, "coco")  # the only one may have more
+    answer = ann.post("/exports", data={"format": "coco", "pictures": "1"})
+    assert answer.status_code == 409
+    assert "Delete one that is not needed" in answer.text
+    ann.post("/exports/1/delete")
+    made(ann, "coco")
+
+
+@pytest.mark.parametrize("with_pictures", [True, False])  # known before it is made, or after
+def test_an_export_that_is_too_large_beside_others_is_not_kept(app, ann, waiting, with_pictures):
+    jobs = services(app).export_jobs
+    with app.app_context():
+        db.session.get_one(Export, waiting).with_pictures = with_pictures
+        more = {"boxes": BOTH, "threshold": 0.5, "with_pictures": True, "key": "k", "bytes": 10}
+        until = utcnow() + timedelta(days=1)
+        db.session.add(
+            Export(owner_id=1, kind="coco", status=ExportStatus.READY, expires_at=until, **more)
+        )
+        db.session.commit()
+        object.__setattr__(jobs.room, "most", 11)
+        jobs.run(waiting)
+    assert status_of(app, waiting) is ExportStatus.FAILED
+    assert "take too much room" in ann.get("/exports").text
+    assert not [name for name in stored_files(app) if name.startswith("export/")]
+
+
+def test_a_full_disk_stops_exports_before_they_are_made(app, ann, waiting, pictures, monkeypatch):
+    class Usage:
+        free = 0
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    with app.app_context():
+        services(app).export_jobs.run(waiting)
+    assert status_of(app, waiting) is ExportStatus.FAILED
+    assert "disk has no room" in ann.get("/exports").text
+    data = {"id": pictures, "format": "coco", "pictures": "1"}
+    answer = ann.post("/images/export", data=data, follow_redirects=True)
+    assert "disk has no room" in answer.text
+
+
+def test_only_some_exports_are_made_at_once_while_people_wait(app, ann, pictures):
+    exports = services(app).exports
+    held = 0
+    while exports.turns.acquire(blocking=False):
+        held += 1
+    data = {"id": pictures, "format": "coco"}
+    assert (
+        "Try again in a moment" in ann.post("/images/export", data=data, follow_redirects=True).text
+    )
+    for _ in range(held):
+        exports.turns.release()
+    assert ann.post("/images/export", data=data).mimetype == "application/zip"
+    assert exports.turns.acquire(blocking=False)  # given back
+
+
 def test_a_deleted_account_leaves_no_export(app, ann, pictures, make_user):
     made(ann, "csv")
     make_user("root")
@@ -478,7 +536,7 @@ def test_a_deleted_account_leaves_no_export(app, ann, pictures, make_user):
 
 
 def test_programs_make_poll_load_and_delete_exports(app, ann, pictures, bearer):  # noqa: F811
-    client, head, other = app.test_client(), bearer("ann", "read"), bearer("bob", "read")
+    client, head, other = app.test_client(), bearer("ann", "read"), bearer("bob")
     body = {"format": "native", "ids": pictures[:2], "pictures": False}
     answer = client.post("/api/v1/exports", json=body, headers=head)
     assert answer.status_code == 202, answer.text
@@ -494,7 +552,9 @@ def test_programs_make_poll_load_and_delete_exports(app, ann, pictures, bearer):
     assert client.get("/api/v1/exports", headers=other).json == []
     assert client.delete(f"/api/v1/exports/{export_id}", headers=other).status_code == 404
     assert len(client.get("/api/v1/exports", headers=head).json) == 1
-    assert client.delete(f"/api/v1/exports/{export_id}", headers=head).status_code == 204
+    assert client.delete(f"/api/v1/exports/{export_id}", headers=head).status_code == 403
+    writer = bearer("ann", "write")
+    assert client.delete(f"/api/v1/exports/{export_id}", headers=writer).status_code == 204
     assert client.get(f"/api/v1/exports/{export_id}", headers=head).status_code == 404
 
 

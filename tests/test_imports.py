@@ -767,6 +767,17 @@ def test_a_program_is_told_what_is_wrong(program):
     assert program("POST", f"/imports/{failed['id']}/cancel").json["status"] == "failed"
 
 
+def test_a_full_disk_takes_no_archive(program, monkeypatch):
+    class Usage:
+        free = 0
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    form = {"archive": (io.BytesIO(packed(coco())), "set.zip")}
+    answer = program("POST", "/imports", data=form)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert "disk has no room" in answer.json["detail"]
+
+
 @pytest.mark.postgres
 def test_on_postgresql_imports_come_whole_and_go_whole_too(postgres, make_app):
     app = make_app(SQLALCHEMY_DATABASE_URI=postgres)

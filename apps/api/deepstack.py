@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from apps.api.access import caller, enter, header_token
 from apps.container import services
-from apps.errors import AppError, InvalidImage, NotFound, Unauthorized
+from apps.errors import N_, AppError, InvalidImage, NotFound, Unauthorized
 from apps.services.instant import FAST, Found
 from apps.services.tokens import Caller
 from apps.services.uploads import read_upload
@@ -35,6 +35,10 @@ NO_IMAGE = "No valid image file found"
 BAD_IMAGE = "invalid image file"
 BAD_CONFIDENCE = "Invalid value for min_confidence"
 SCENES = ("resnet50.imagenet1k_v2", "resnet50.imagenet1k_v1", "resnet18.imagenet1k_v1")
+NO_SCENES = N_(
+    "No classifier of everyday things is here. Fetch one: “flask models fetch %(wanted)s”, or on "
+    "the page of models; or name another classifier in the field “model”."
+)
 
 
 class Refused(AppError):
@@ -42,6 +46,13 @@ class Refused(AppError):
 
     status = 400
     code = "refused"
+
+
+class NoScenes(AppError):
+    """Nothing here knows what a whole picture of everyday things shows."""
+
+    status = 503
+    code = "no_weights"
 
 
 class WrongKey(AppError):
@@ -75,12 +86,19 @@ def custom(name: str) -> ResponseReturnValue:
 
 @bp.post("/vision/scene")
 def scene() -> ResponseReturnValue:
-    """What the whole picture shows: the first ready network that knows everyday things."""
+    """What the whole picture shows: the network named, or one that knows everyday things.
+
+    Those of digits, clothes and the like are none: they would call any street a shoe.
+    """
     _let_in()
-    states = {state.spec.name: state for state in services().classifications.all()}
-    wished = [*SCENES, *states]
-    ready = [name for name in wished if name in states and states[name].ready]
-    return _classified(request.form.get("model") or ready[0])
+    if name := request.form.get("model"):
+        return _classified(name)
+    states = services().classifications.all()
+    everyday = [state.spec.name for state in states if state.ready and state.spec.torchvision]
+    if not everyday:
+        raise NoScenes(NO_SCENES, wanted=SCENES[0])
+    best = [name for name in SCENES if name in everyday]
+    return _classified((best or everyday)[0])
 
 
 def _detected(asked: Caller, name: str | None) -> ResponseReturnValue:

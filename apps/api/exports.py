@@ -28,7 +28,8 @@ ZIP = {"type": "string", "format": "binary"}
 def new_export(body: dict[str, Any]) -> dict[str, Any]:
     """Begin an export
 
-    Ask for it until its status is “ready”; then its file can be downloaded for some days.
+    Ask for it until its status is “ready”; then its file can be downloaded for some days. It
+    changes no picture, so a token that reads is enough; to delete it takes one that writes.
     """
     wanted = Wanted(
         body["format"],
@@ -75,7 +76,7 @@ def export_file(export_id: int) -> ResponseReturnValue:
 
 
 @bp.delete("/exports/<int:export_id>")
-@needs("read")
+@needs("write")
 @bp.response(204)
 def delete_export(export_id: int) -> None:
     """Delete an export with its file; one that is not ready is stopped"""

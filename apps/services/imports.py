@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -18,6 +19,7 @@ from apps.services.changes import clean_label
 from apps.services.import_files import ImportLimits
 from apps.services.import_planned import NATIVE
 from apps.services.keeping import Keeper, require_small
+from apps.services.room import require_disk
 from apps.services.tags import clean_name
 from apps.services.trash import MAX_AT_ONCE, TrashService
 from apps.storage import Storage
@@ -59,6 +61,7 @@ class ImportService:
     trash: TrashService
     keeper: Keeper
     limits: ImportLimits
+    folder: Path | None = None  # of the storage, if it is a disk of this machine
 
     # -- begin -----------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class ImportService:
         Raises:
             InvalidImage: code ``too_large``, ``not_an_archive`` or ``not_stored``.
             Conflict: the account has MAX_OPEN imports that have not ended.
+            Unavailable: the disk is full.
         """
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -81,6 +85,7 @@ class ImportService:
                 N_("This is not a ZIP file. Pack the pictures and their labels as one."),
             )
         self._refuse_many(owner_id)
+        require_disk(size, self.folder)
         self.session.commit()  # copying is slow: no transaction stays open meanwhile
         row = Import(owner_id=owner_id, title=safe_title(name), key=uuid.uuid4().hex, bytes=size)
         key = row.file_key

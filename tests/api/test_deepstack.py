@@ -15,6 +15,7 @@ from apps.container import services
 from apps.errors import Busy
 from apps.extensions import db
 from apps.models import Image
+from apps.services.classifications import ClassifierState
 from apps.vision.types import Box
 from tests.conftest import picture_bytes, stored_files
 
@@ -24,6 +25,11 @@ DETECTION = "/v1/vision/detection"
 def ask(client, path: str = DETECTION, data: bytes | None = None, **fields: str):
     picture = picture_bytes((100, 80)) if data is None else data
     return client.post(path, data={"image": (io.BytesIO(picture), "image")} | fields)
+
+
+def all_are_here(monkeypatch) -> None:
+    """The weights of every classifier."""
+    monkeypatch.setattr(ClassifierState, "ready", True)
 
 
 @pytest.fixture
@@ -43,13 +49,16 @@ def test_deepstack_python_finds_objects(server, token_of):
     }  # fmt: skip
 
 
-def test_deepstack_python_asks_a_custom_model_and_for_the_scene(server, token_of):
+def test_deepstack_python_asks_a_custom_model_and_for_the_scene(server, token_of, monkeypatch):
     port, key = server.rpartition(":")[2], token_of()
     model = "fasterrcnn_mobilenet_v3_large_fpn128.blood_cells"
     for name in (model, "fast", model.partition(".")[0].upper()):
         client = deepstack.DeepstackObject("127.0.0.1", port, api_key=key, custom_model=name)
         assert len(client.detect(picture_bytes())) == 1
     scene = deepstack.DeepstackScene("127.0.0.1", port, api_key=key)
+    with pytest.raises(deepstack.DeepstackException, match="503"):
+        scene.recognize(picture_bytes())  # no network of everyday things is here
+    all_are_here(monkeypatch)
     found = scene.recognize(picture_bytes())
     assert found["label"]
     assert 0 < found["confidence"] <= 1
@@ -164,6 +173,20 @@ def test_what_there_is(program, token_of):
         assert program.get(path).json == {"success": True}
     body = program.get("/v1/status/updateavailable").json
     assert body["updateAvailable"] is False
+
+
+def test_a_scene_is_named_by_a_network_of_everyday_things_or_not_at_all(
+    program, token_of, monkeypatch
+):
+    key = token_of()
+    answer = ask(program, "/v1/vision/scene", api_key=key)
+    assert (answer.status_code, answer.json["success"]) == (503, False)
+    assert "flask models fetch resnet50.imagenet1k_v2" in answer.json["error"]
+    named = ask(program, "/v1/vision/scene", api_key=key, model="lenet5.mnist")
+    assert named.status_code == 200
+    all_are_here(monkeypatch)
+    found = ask(program, "/v1/vision/scene", api_key=key)
+    assert found.json["moduleName"] == "Classification (resnet50.imagenet1k_v2)"
 
 
 def test_a_classifier_by_name_answers_as_a_scene(program, token_of):

@@ -1,5 +1,6 @@
 """The lines and the client of docs/api.md work as they are written."""
 
+import io
 import json
 import os
 import re
@@ -7,10 +8,14 @@ import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
+from sqlalchemy import delete, update
 
 from apps.config import ROOT
+from apps.extensions import db
+from apps.models import Detection, Image
 from tests.conftest import picture_bytes
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -33,7 +38,16 @@ def test_each_curl_line_is_answered(server, token_of, tmp_path):
 
 def test_the_example_client_uploads_waits_and_says_what_is_there(server, token_of, tmp_path):
     names = []
-    for name, data in (("a dog.jpg", picture_bytes()), ("text.jpg", b"no picture")):
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for number in (1, 2):
+            archive.writestr(f"{number}.jpg", picture_bytes((60 + number, 40)))
+    files = (
+        ("a dog.jpg", picture_bytes()),
+        ("text.jpg", b"no picture"),
+        ("z.zip", zipped.getvalue()),
+    )
+    for name, data in files:
         (tmp_path / name).write_bytes(data)
         names.append(name)
     done = subprocess.run(
@@ -44,9 +58,33 @@ def test_the_example_client_uploads_waits_and_says_what_is_there(server, token_o
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
+    first, second, *unpacked = done.stdout.splitlines()
+    assert unpacked == ["1.jpg: dog 90%, cat 30%", "2.jpg: dog 90%, cat 30%"]
     assert first == "a dog.jpg: dog 90%, cat 30%"
     assert second.startswith("text.jpg: This is not a picture")
+
+
+def test_the_example_client_tells_what_was_not_looked_at_from_nothing_found(
+    app, server, token_of, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("no_proxy", "*")
+    module = runpy.run_path(str(CLIENT))
+    box = module["Sightbox"](server, token_of())
+    (tmp_path / "x.jpg").write_bytes(picture_bytes())
+    [first] = box.upload(tmp_path / "x.jpg")
+    image_id = first["image"]["id"]
+    for status, says in (("queued", "not looked at yet"), ("failed", "out of luck")):
+        with app.app_context():
+            db.session.execute(update(Image).values(status=status, error="out of luck"))
+            db.session.commit()
+        with pytest.raises(module["NotLookedAt"], match=says):
+            box.detections(image_id, wait=0)
+    assert module["_told"](box, first) == "out of luck"
+    with app.app_context():
+        db.session.execute(update(Image).values(status="done", error=None))
+        db.session.execute(delete(Detection))
+        db.session.commit()
+    assert module["_told"](box, first) == "nothing"
 
 
 def test_the_example_client_does_all_that_it_offers(server, token_of, tmp_path, monkeypatch):
