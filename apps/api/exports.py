@@ -48,7 +48,7 @@ def new_export(body: dict[str, Any]) -> dict[str, Any]:
 @needs("read")
 @bp.response(200, export_schemas.Export(many=True))
 def exports() -> list[dict[str, Any]]:
-    """List your exports, the latest first"""
+    """List your exports, of which there are few, the latest first"""
     mine = services().exports.of_owner(caller().user_id)
     return [_json(each) for each in mine if each.kind != ACCOUNT]
 

@@ -122,10 +122,14 @@ class ImportService:
             raise NotFound(NO_IMPORT)
         return found
 
-    def mine(self, owner_id: int, limit: int = SHOWN) -> Sequence[Import]:
-        """The imports of an account, newest first."""
-        query = select(Import).where(Import.owner_id == owner_id).order_by(Import.id.desc())
-        return self.session.scalars(query.limit(limit)).all()
+    def mine(
+        self, owner_id: int, limit: int = SHOWN, before: int | None = None
+    ) -> Sequence[Import]:
+        """The latest imports of an account, newest first, or those before the import ``before``."""
+        query = select(Import).where(Import.owner_id == owner_id)
+        if before is not None:
+            query = query.where(Import.id < before)
+        return self.session.scalars(query.order_by(Import.id.desc()).limit(limit)).all()
 
     def remaining(self, import_id: int) -> int:
         """How many pictures of an import are in the gallery still."""
