@@ -12,7 +12,7 @@ from apps.services.search import SORTS
 from tests.api.test_boxes import asks_as
 from tests.api.test_rest import is_problem, uploaded
 from tests.conftest import picture_bytes
-from tests.test_imports import coco, packed
+from tests.labelled import coco, packed
 
 NONE = (  # what no cursor says; the first one is of tags
     *("[1,2]", '["a\\u0000",1]', '["\\ud800",1]', "[NaN]", "[1e400]", f"[{2**64}]", "[true]"),
