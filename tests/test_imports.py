@@ -671,7 +671,7 @@ def test_an_archive_that_is_too_large_is_refused(make_app):
     client = app.test_client()
     with client.session_transaction() as session:
         session["_user_id"], session["_fresh"] = key, True
-    assert sent(client, coco(), status=422)["error"]["code"] == "too_large"
+    assert sent(client, coco(), status=413)["error"]["code"] == "too_large"
     kind = "multipart/form-data; boundary=x"
     large = client.post("/imports/upload", data=b"x" * 3_000_000, content_type=kind, headers=JSON)
     assert large.status_code == 413

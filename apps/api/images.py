@@ -17,6 +17,7 @@ from apps.container import services
 from apps.errors import N_, InvalidInput
 from apps.extensions import begin_writing
 from apps.files import send_stored
+from apps.i18n import error_text
 from apps.services.gallery import Asker
 from apps.services.pictures import MANY
 from apps.services.uploads import Outcome
@@ -68,8 +69,8 @@ def _upload(files: list[FileStorage]) -> Response:
         response = jsonify(results)
         response.status_code = 201
         return response
-    error = error_json(outcomes[0].error) if outcomes[0].error else {"code": "", "message": ""}
-    return problem(422, error["message"], error["code"], results["results"])
+    error = outcomes[0].error or InvalidInput(N_("Send each picture as a file, with a file name."))
+    return problem(error.status, error_text(error), error.code, results["results"])
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:

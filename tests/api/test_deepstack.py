@@ -189,6 +189,47 @@ def test_a_scene_is_named_by_a_network_of_everyday_things_or_not_at_all(
     assert found.json["moduleName"] == "Classification (resnet50.imagenet1k_v2)"
 
 
+@pytest.mark.parametrize("head", ["", "\r\nContent-Type: image/png", '; filename=""'])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_picture_may_lack_a_name_and_a_type(program, token_of, head, kind):
+    data = picture_bytes((100, 80), kind)
+    body = (
+        f'--x\r\nContent-Disposition: form-data; name="api_key"\r\n\r\n{token_of()}\r\n'
+        f'--x\r\nContent-Disposition: form-data; name="image"{head}\r\n\r\n'
+    ).encode() + data + b"\r\n--x--\r\n"  # fmt: skip
+    answer = program.post(DETECTION, data=body, content_type="multipart/form-data; boundary=x")
+    assert answer.status_code == 200, answer.text
+    assert answer.json["image"]["width"] == 100
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"image": "a text, ü 강"}, "application/x-www-form-urlencoded"),
+        ({"image": "a text, ü 강"}, "multipart/form-data"),
+        (b"--x\r\nnothing", "multipart/form-data; boundary=x"),
+        (b"--x\r\nnothing", "multipart/form-data; boundary=\xfc"),
+        (b"nothing", "multipart/form-data"),
+    ],
+)
+def test_what_is_no_picture_and_no_form_is_refused(program, token_of, data, kind):
+    answer = program.post(
+        DETECTION, data=data, content_type=kind, headers={"X-API-Key": token_of()}
+    )
+    assert (answer.status_code, answer.json["success"]) == (400, False)
+
+
+def test_a_picture_that_is_too_large_in_a_body_that_is_not_is_413(app, program, bearer):
+    limits = services(app).uploads.limits
+    object.__setattr__(limits, "file_bytes", 1000)
+    head = bearer()
+    for path in (DETECTION, "/api/v1/detect", "/api/v1/images", "/api/v1/classify/lenet5.mnist"):
+        data = {"image": (io.BytesIO(bytes(1001)), "x.jpg")}
+        answer = program.post(path, data=data, headers=head)
+        assert answer.status_code == 413, path
+        assert "larger than" in (answer.json.get("error") or answer.json["detail"])
+
+
 def test_a_classifier_by_name_answers_as_a_scene(program, token_of):
     body = ask(program, "/v1/vision/custom/lenet5.mnist", api_key=token_of()).json
     assert body["success"] is True
