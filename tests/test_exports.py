@@ -441,6 +441,62 @@ def test_an_export_that_reads_back_differently_is_not_offered(app, ann, waiting,
     assert export_checks.NEAR == 0.5
 
 
+def more(picture):
+    return replace(picture, width=picture.width + 1)
+
+
+def surer(picture):
+    sure = [replace(box, score=box.score and 0.5) for box in picture.boxes]
+    return replace(picture, boxes=tuple(sure))
+
+
+def of_a_person(picture):
+    return replace(picture, boxes=tuple(replace(box, score=None) for box in picture.boxes))
+
+
+def renamed(picture):
+    return replace(picture, name=f"x{picture.name}")
+
+
+WRONG = {
+    "coco": (more, surer, of_a_person, renamed),
+    "voc": (more, renamed),
+    "csv": (more, surer, of_a_person, renamed),
+    "labelstudio": (more, surer, of_a_person, renamed),
+    "yolo": (renamed,),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [(kind, wrong) for kind, every in WRONG.items() for wrong in every]
+)
+def test_sizes_scores_names_and_whose_boxes_are_compared(
+    kind, wrong, app, ann, pictures, monkeypatch
+):
+    from apps.services.export_writers import WRITERS
+
+    add = WRITERS[kind].add
+    monkeypatch.setattr(WRITERS[kind], "add", lambda self, picture: add(self, wrong(picture)))
+    answer = ann.post(
+        "/images/export", data={"id": pictures, "format": kind}, follow_redirects=True
+    )
+    assert "gave something else" in answer.text
+
+
+@pytest.mark.parametrize("kind", ["coco", "native"])
+def test_an_original_that_the_disk_changed_is_named_and_left_out(kind, app, ann, pictures):
+    with app.app_context():
+        image = db.session.get_one(Image, pictures[0])
+        storage = services().storage
+        with storage.open(image.original_key) as stream:
+            data = stream.read()
+        storage.delete(image.original_key)
+        storage.put(image.original_key, data[:-2] + b"xx")
+    archive = made(ann, kind)
+    assert "고양이" in archive.read("missing.txt").decode()
+    assert sum(name.endswith(".jpg") for name in archive.namelist()) == 4
+
+
 def test_a_file_is_kept_for_some_days_and_then_purged(app, ann, pictures):
     made(ann, "csv")
     with app.app_context():
