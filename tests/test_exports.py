@@ -17,13 +17,16 @@ from apps.extensions import db
 from apps.jobs import TryLater
 from apps.models import (
     Annotation,
+    Delivery,
     Detection,
     Export,
     ExportStatus,
     Image,
+    LabelStudio,
     SavedFilter,
     User,
     Verdict,
+    Webhook,
     utcnow,
 )
 from apps.services import export_checks, native
@@ -32,7 +35,18 @@ from apps.services.exports import Wanted
 from apps.services.workers import worker_name
 from tests.api.conftest import bearer, token_of  # noqa: F401 (fixtures)
 from tests.conftest import picture_bytes, stored_files
+from tests.labelled import coco
+from tests.test_imports import begun
 
+OF_ACCOUNT = {  # tables by their keys in account.json
+    "tokens": "tokens",
+    "saved_filters": "saved_searches",
+    "webhooks": "webhooks",
+    "label_studios": "label_studios",
+    "client_calls": "calls",
+    "imports": "imports",
+    "exports": "exports",
+}
 LABELS = ("hot dog, big", "강아지", 'say "cheese"')
 NAMES = ("고양이 사진.jpg", "same.jpg", "same.jpg", "a, b.jpg", "empty.jpg")
 SIZE = (300, 200)
@@ -256,6 +270,51 @@ def test_my_data_holds_everything_and_no_secret(app, ann, pictures, token_of):  
     assert len(archive.read("pictures.jsonl").splitlines()) == 4
     assert archive.read("clips.jsonl") == b""
     assert "Download my data" in ann.get("/auth/account").text
+
+
+IN_MY_DATA = {  # where the rows of a table are, or why they are nowhere
+    "images": "pictures.jsonl",
+    "annotations": "pictures.jsonl",
+    "image_tags": "pictures.jsonl",
+    "trashed_images": "trash.jsonl",
+    "videos": "clips.jsonl",
+    **dict.fromkeys(OF_ACCOUNT, "account.json"),
+    "picture_counts": None,  # what the database counts of the others
+    "tag_counts": None,
+    "kept_answers": None,  # for a day, so that a program may ask again
+}
+
+
+def test_my_data_has_every_table_that_belongs_to_an_account(app, ann, pictures, bearer):  # noqa: F811
+    owned = {
+        name
+        for name, table in db.metadata.tables.items()
+        if {"owner_id", "user_id", "author_id"} & set(table.columns.keys())
+    }
+    assert owned == set(IN_MY_DATA)
+    secrets = ("digest of it", "whsec_secret", "encrypted token")
+    with app.app_context():
+        rows = [
+            LabelStudio(owner_id=1, digest=secrets[0], prefix="ls_x", host="http://studio",
+                        token=secrets[2], model="", min_score=0.3),
+            Webhook(id=7, owner_id=1, url="http://told.example", events="detection.done",
+                    secret=secrets[1]),
+            Delivery(webhook_id=7, uid="msg_1", event="detection.done", body="{}"),
+        ]  # fmt: skip
+        for row in rows:
+            db.session.add(row)
+            db.session.commit()
+    app.test_client().get("/api/v1/me", headers=bearer("ann"))  # a token and a call
+    ann.post("/images/filters", data={"name": "Dogs", "search": "dog"})
+    begun(ann, coco())
+    archive = made(ann, "account")
+    text = archive.read("account.json").decode()
+    facts = json.loads(text)
+    for where in OF_ACCOUNT.values():
+        assert facts[where], where
+    assert facts["webhooks"][0]["messages"][0]["uid"] == "msg_1"
+    assert facts["imports"][0]["report"]["pictures"] == 3
+    assert not [secret for secret in secrets if secret in text]
 
 
 # -- lost, empty, somebody else's ----------------------------------------------------------
