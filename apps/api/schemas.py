@@ -5,7 +5,7 @@ from typing import Any
 from flask_smorest.fields import Upload
 from marshmallow import RAISE, Schema, fields, validate
 
-from apps.models import MAX_TAG_LENGTH
+from apps.models import MAX_TAG_LENGTH, VideoStatus
 from apps.services.changes import MAX_PLACE
 from apps.services.idempotency import KEY_LENGTH
 from apps.services.requests import JOBS, MAX_AT_ONCE
@@ -201,6 +201,40 @@ class Boxes(ReviewState):
     boxes = fields.List(fields.Nested(OneBox), required=True)
 
 
+class Clip(Schema):
+    id = fields.Integer(required=True)
+    title = fields.String(required=True)
+    sha256 = fields.String(required=True)
+    media_type = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+    width = fields.Integer(required=True, metadata=about("Pixels, upright."))
+    height = fields.Integer(required=True)
+    duration_ms = fields.Integer(required=True, allow_none=True)
+    every = fields.Integer(required=True, metadata=about("One frame of so many is looked at."))
+    status = fields.String(required=True, validate=validate.OneOf(list(VideoStatus)))
+    progress = fields.Float(required=True, metadata=about("0 to 1"))
+    error = fields.String(required=True, allow_none=True)
+    model = fields.String(required=True, allow_none=True)
+    created_at = fields.AwareDateTime(required=True)
+    finished_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class ClipPage(Schema):
+    items = fields.List(fields.Nested(Clip), required=True)
+    next = fields.String(required=True, allow_none=True)
+
+
+class Frame(Schema):
+    number = fields.Integer(required=True, metadata=about("In the clip, from 0."))
+    time_ms = fields.Integer(required=True, metadata=about("From the beginning."))
+    detections = fields.List(fields.Nested(Box), required=True)
+
+
+class FramePage(Schema):
+    items = fields.List(fields.Nested(Frame), required=True)
+    next = fields.String(required=True, allow_none=True)
+
+
 class InstantResult(Schema):
     file = fields.String(required=True)
     model = fields.String(required=True, allow_none=True)
@@ -275,6 +309,10 @@ class Page(Schema):
         validate=validate.Length(max=MAX_CURSOR),
         metadata=about("“next” of the page before."),
     )
+
+
+class FrameQuery(Page):
+    min_score = fields.Float(load_default=0.0, validate=validate.Range(0, 1))
 
 
 class ImageQuery(Page):

@@ -92,7 +92,7 @@ class Outbox:
             "height": row.height,
             "model": row.model,
             "error": row.error,
-            "path": f"/video/{row.id}",
+            "path": f"/api/v1/clips/{row.id}",
         }
         return self._write(hooks, DONE if row.status is VideoStatus.DONE else LOST, data)
 

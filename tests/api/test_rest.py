@@ -14,7 +14,16 @@ from tests.conftest import picture_bytes
 
 # In addresses.
 NUMBERS = (
-    *("image_id", "tag_id", "user_id", "webhook_id", "delivery_id", "export_id", "import_id"),
+    *(
+        "clip_id",
+        "image_id",
+        "tag_id",
+        "user_id",
+        "webhook_id",
+        "delivery_id",
+        "export_id",
+        "import_id",
+    ),
 )
 
 
