@@ -293,6 +293,14 @@ def days_of(app: Flask, key: str) -> int:
     return days
 
 
+def bytes_of(app: Flask, key: str) -> int:
+    """The setting ``key``. Raises ConfigError unless it is a whole number from 0."""
+    most = app.config[key]
+    if not isinstance(most, int) or most < 0:
+        raise ConfigError(f"SIGHTBOX_{key} is {most!r}; set it to a whole number of bytes.")
+    return most
+
+
 def _unknown(key: str, app: Flask, *known: str) -> ConfigError:
     words = ", ".join(known)
     return ConfigError(f"SIGHTBOX_{key} is {app.config[key]!r}; use one of: {words}.")

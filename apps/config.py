@@ -40,6 +40,7 @@ class Base:
     MAX_VIDEO_SECONDS = 1800.0  # length of one clip
     GALLERY_PAGE_SIZE = 48
     TRASH_DAYS = 30  # that a deleted picture can be restored
+    EXPORT_QUOTA_BYTES = 20 * 2**30  # of the exports that an account keeps; 0: no limit
     EXPORT_DAYS = 7  # for which the file of an export can be loaded
     ADMIN_PAGE_SIZE = 50
 

@@ -47,6 +47,7 @@ from apps.services.own_models import OwnModelService
 from apps.services.requests import DetectionRequests
 from apps.services.results import ResultService
 from apps.services.reviews import ReviewService
+from apps.services.room import ExportRoom
 from apps.services.selections import SelectionService
 from apps.services.single_boxes import SingleBoxService
 from apps.services.status import StatusService
@@ -215,9 +216,11 @@ def _exports(
     maker = ExportMaker(reader, storage, NativeMaker(session, storage, reader))
     days = adapters.days_of(app, "EXPORT_DAYS")
     waiting = WorkRows(session, work.workers, Export)
-    jobs = ExportJobs(session, storage, waiting, maker, gallery, days)
+    most = adapters.bytes_of(app, "EXPORT_QUOTA_BYTES")
+    room = ExportRoom(session, most, adapters.folder_of(storage))
+    jobs = ExportJobs(session, storage, waiting, maker, gallery, room, days)
     queue = adapters.export_queue_of(app, work.queue, jobs)
-    exports = ExportService(session, storage, maker, gallery, queue)
+    exports = ExportService(session, storage, maker, gallery, queue, room)
     return {"exports": exports, "export_queue": queue, "export_jobs": jobs}
 
 
@@ -235,7 +238,8 @@ def _imports(
     waiting = WorkRows(session, work.workers, Import)
     jobs = ImportJobs(session, storage, waiting, keeper, rows, work.queue, limits)
     queue = adapters.import_queue_of(app, work.queue, jobs)
-    imports = ImportService(session, storage, queue, trash, keeper, limits)
+    folder = adapters.folder_of(storage)
+    imports = ImportService(session, storage, queue, trash, keeper, limits, folder)
     return {"imports": imports, "import_queue": queue, "import_jobs": jobs}
 
 

@@ -13,6 +13,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- Unconditional         428: a change without the version that it is made for
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
+    |  |  |- TooLargeImage   413: as TooLarge, of one file of several
     |  |  |- DuplicateImage  the account has the same bytes already
     |  |- InvalidWeights     a file that no network can be loaded from
     |- TooLarge              413
@@ -98,6 +99,15 @@ class InvalidImage(InvalidInput):
     def __init__(self, code: str, message: str, **params: object) -> None:
         super().__init__(message, **params)
         self.code = code
+
+
+class TooLargeImage(InvalidImage):
+    """A file with more bytes than one may have, in a body that is small enough."""
+
+    status = 413
+
+    def __init__(self, message: str, **params: object) -> None:
+        super().__init__("too_large", message, **params)
 
 
 class DuplicateImage(InvalidImage):

@@ -1,7 +1,8 @@
 """The same detector and photographs behind LitServe, and behind Sightbox: pictures a second.
 
 LitServe is installed into an environment of its own, ``.peers/litserve``, that sees the packages
-of this one, so that both servers run the same PyTorch. It runs with its own defaults.
+of this one behind its own (a ``.pth``), so that both servers run the same PyTorch. It runs with its
+defaults, and then tuned: batches of up to 8 pictures and two workers that share the cores.
 """
 
 import http.client
@@ -31,6 +32,7 @@ from tests.visitor import multipart
 
 CLIENTS = (1, 4, 16)
 PICTURES = 48  # of one round
+DEFAULTS, _ = WAYS = ("defaults", "tuned")
 PEER = "litserve==0.2.19"
 
 
@@ -72,14 +74,14 @@ def environment() -> Path:
 
 
 @contextmanager
-def litserve(python: Path) -> Iterator[int]:
-    """LitServe with the detector; its port."""
+def litserve(python: Path, how: str) -> Iterator[int]:
+    """LitServe with the detector, as ``how`` (of WAYS) says; its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [python, "-m", "benchmarks.peer_litserve", str(port), folder],
+            [python, "-m", "benchmarks.peer_litserve", str(port), folder, how],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
@@ -105,25 +107,31 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", port: int) -> None:
     raise RuntimeError("LitServe did not start")
 
 
+def _row(
+    how: str, number: int, address: str, token: str, port: int, pictures: list[bytes], rounds: int
+) -> Row:
+    ours = [Program(address, token) for _ in range(number)]
+    theirs = [PeerProgram(port) for _ in range(number)]
+    ratio = median_ratio(lambda: ask_all(theirs, pictures), lambda: ask_all(ours, pictures), rounds)
+    name = f"{number} clients, pictures a second of Sightbox / LitServe, {how}"
+    return Row(name, ratio, least=1.0 if how == DEFAULTS else None)
+
+
 def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--pictures", type=int, default=PICTURES, help="of one round")
     options = parser.parse_args()
     some = files(options.data)
     pictures = [some[number % len(some)] for number in range(options.pictures)]
-    rows = []
-    with server() as address, litserve(environment()) as port:
+    rows, python = [], environment()
+    with server() as address:
         token = make_token(address)
-        for number in CLIENTS:
-            ours = [Program(address, token) for _ in range(number)]
-            theirs = [PeerProgram(port) for _ in range(number)]
-            ratio = median_ratio(
-                lambda: ask_all(theirs, pictures),  # noqa: B023 (called at once)
-                lambda: ask_all(ours, pictures),  # noqa: B023
-                min(options.rounds, 3),
-            )
-            name = f"{number} clients, pictures a second of Sightbox / LitServe"
-            rows.append(Row(name, ratio, least=1.0))
+        for how in WAYS:
+            with litserve(python, how) as port:
+                rows += [
+                    _row(how, number, address, token, port, pictures, min(options.rounds, 3))
+                    for number in CLIENTS
+                ]
     return report(rows, check=options.check, peer=PEER)
 
 

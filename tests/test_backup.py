@@ -16,9 +16,12 @@ from apps.app import create_app
 from apps.cli.backup import MIGRATIONS
 from apps.container import services
 from apps.extensions import db
-from apps.models import Image, PictureCount, TagCount, User
+from apps.models import Image, Import, ImportStatus, PictureCount, TagCount, User, utcnow
 from apps.services.schema import Revisions, plain, tables_of
 from apps.storage.local import LocalStorage
+from apps.vision.zoo.architectures import SMALL, Origin
+from apps.vision.zoo.cards import spec_of
+from apps.vision.zoo.registry import Added
 from tests.conftest import Client, picture_bytes, stored_files
 from tests.labelled import coco
 from tests.test_imports import begun, confirmed
@@ -45,9 +48,9 @@ def migrated(tmp_path):
             db.engine.dispose()
 
 
-def client_of(app: Flask):
+def client_of(app: Flask, name: str = "ann"):
     with app.app_context():
-        user = User(username="ann", email="ann@example.com", password="x")
+        user = User(username=name, email=f"{name}@example.com", password="x")
         db.session.add(user)
         db.session.commit()
         key = user.fs_uniquifier
@@ -117,6 +120,51 @@ def test_a_new_installation_is_the_same_as_the_old_one(filled, file, migrated):
     assert client.post("/trash/restore", data={"all": "1"}).status_code == 303
     with app.app_context():
         assert db.session.scalar(select(sa.func.count()).select_from(Image)) == 5
+
+
+def add_model(app: Flask, name: str, data: bytes) -> None:
+    """A model of the installation's own."""
+    own = services(app).models.own
+    file = own.incoming()
+    file.write_bytes(data)
+    added = Added(SMALL, Origin.COCO, utcnow().replace(microsecond=0), "root", "x.safetensors")
+    spec = spec_of(name, added, ("dog", "cat"), sha256="a" * 64, size=len(data), parameters=1)
+    own.add(spec, file)
+
+
+def test_models_of_the_installations_own_come_back(filled, migrated, tmp_path):
+    add_model(filled, "cells.v2", b"weights" * 1000)
+    file = tmp_path / "models.zip"
+    assert run(filled, "backup", file).exit_code == 0
+    app = migrated()
+    add_model(app, "other.v1", b"other")
+    add_model(app, "cells.v2", b"older")
+    answer = run(app, "restore", file)
+    assert "own: 1" in answer.output, answer.output
+    own = services(app).models.own
+    assert list(own.specs()) == ["cells.v2"]
+    assert (own.folder / "cells.v2.safetensors").read_bytes() == b"weights" * 1000
+    assert {removed.spec.name for removed in own.removed()} == {"cells.v2", "other.v1"}
+    assert not list((own.folder / ".incoming").iterdir())
+    changed(file, "models/cells.v2.safetensors", b"something else")
+    answer = run(app, "restore", file, "--replace")
+    assert answer.exit_code == 1
+    assert "cells.v2.safetensors" in answer.output
+
+
+def test_an_import_that_waits_ends_with_the_restore(filled, migrated, tmp_path):
+    client = client_of(filled, "bob")
+    waits = begun(client, coco())
+    file = tmp_path / "open.zip"
+    assert run(filled, "backup", file).exit_code == 0
+    app = migrated()
+    assert run(app, "restore", file).exit_code == 0
+    with app.app_context():
+        row = db.session.get_one(Import, waits)
+        assert row.status is ImportStatus.FAILED
+        assert "Upload it again" in row.error
+        done = db.session.scalars(select(Import).where(Import.id != waits)).one()
+        assert done.status is ImportStatus.DONE
 
 
 def test_the_file_is_for_its_owner_alone_and_is_never_written_over(filled, file):

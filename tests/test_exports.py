@@ -17,13 +17,16 @@ from apps.extensions import db
 from apps.jobs import TryLater
 from apps.models import (
     Annotation,
+    Delivery,
     Detection,
     Export,
     ExportStatus,
     Image,
+    LabelStudio,
     SavedFilter,
     User,
     Verdict,
+    Webhook,
     utcnow,
 )
 from apps.services import export_checks, native
@@ -33,7 +36,18 @@ from apps.services.workers import worker_name
 from apps.storage.local import LocalStorage
 from tests.api.conftest import bearer, token_of  # noqa: F401 (fixtures)
 from tests.conftest import picture_bytes, stored_files
+from tests.labelled import coco
+from tests.test_imports import begun
 
+OF_ACCOUNT = {  # tables by their keys in account.json
+    "tokens": "tokens",
+    "saved_filters": "saved_searches",
+    "webhooks": "webhooks",
+    "label_studios": "label_studios",
+    "client_calls": "calls",
+    "imports": "imports",
+    "exports": "exports",
+}
 LABELS = ("hot dog, big", "강아지", 'say "cheese"')
 NAMES = ("고양이 사진.jpg", "same.jpg", "same.jpg", "a, b.jpg", "empty.jpg")
 SIZE = (300, 200)
@@ -259,6 +273,51 @@ def test_my_data_holds_everything_and_no_secret(app, ann, pictures, token_of):  
     assert "Download my data" in ann.get("/auth/account").text
 
 
+IN_MY_DATA = {  # where the rows of a table are, or why they are nowhere
+    "images": "pictures.jsonl",
+    "annotations": "pictures.jsonl",
+    "image_tags": "pictures.jsonl",
+    "trashed_images": "trash.jsonl",
+    "videos": "clips.jsonl",
+    **dict.fromkeys(OF_ACCOUNT, "account.json"),
+    "picture_counts": None,  # what the database counts of the others
+    "tag_counts": None,
+    "kept_answers": None,  # for a day, so that a program may ask again
+}
+
+
+def test_my_data_has_every_table_that_belongs_to_an_account(app, ann, pictures, bearer):  # noqa: F811
+    owned = {
+        name
+        for name, table in db.metadata.tables.items()
+        if {"owner_id", "user_id", "author_id"} & set(table.columns.keys())
+    }
+    assert owned == set(IN_MY_DATA)
+    secrets = ("digest of it", "whsec_secret", "encrypted token")
+    with app.app_context():
+        rows = [
+            LabelStudio(owner_id=1, digest=secrets[0], prefix="ls_x", host="http://studio",
+                        token=secrets[2], model="", min_score=0.3),
+            Webhook(id=7, owner_id=1, url="http://told.example", events="detection.done",
+                    secret=secrets[1]),
+            Delivery(webhook_id=7, uid="msg_1", event="detection.done", body="{}"),
+        ]  # fmt: skip
+        for row in rows:
+            db.session.add(row)
+            db.session.commit()
+    app.test_client().get("/api/v1/me", headers=bearer("ann"))  # a token and a call
+    ann.post("/images/filters", data={"name": "Dogs", "search": "dog"})
+    begun(ann, coco())
+    archive = made(ann, "account")
+    text = archive.read("account.json").decode()
+    facts = json.loads(text)
+    for where in OF_ACCOUNT.values():
+        assert facts[where], where
+    assert facts["webhooks"][0]["messages"][0]["uid"] == "msg_1"
+    assert facts["imports"][0]["report"]["pictures"] == 3
+    assert not [secret for secret in secrets if secret in text]
+
+
 # -- lost, empty, somebody else's ----------------------------------------------------------
 
 
@@ -458,6 +517,62 @@ def test_an_export_that_reads_back_differently_is_not_offered(app, ann, waiting,
     assert export_checks.NEAR == 0.5
 
 
+def more(picture):
+    return replace(picture, width=picture.width + 1)
+
+
+def surer(picture):
+    sure = [replace(box, score=box.score and 0.5) for box in picture.boxes]
+    return replace(picture, boxes=tuple(sure))
+
+
+def of_a_person(picture):
+    return replace(picture, boxes=tuple(replace(box, score=None) for box in picture.boxes))
+
+
+def renamed(picture):
+    return replace(picture, name=f"x{picture.name}")
+
+
+WRONG = {
+    "coco": (more, surer, of_a_person, renamed),
+    "voc": (more, renamed),
+    "csv": (more, surer, of_a_person, renamed),
+    "labelstudio": (more, surer, of_a_person, renamed),
+    "yolo": (renamed,),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [(kind, wrong) for kind, every in WRONG.items() for wrong in every]
+)
+def test_sizes_scores_names_and_whose_boxes_are_compared(
+    kind, wrong, app, ann, pictures, monkeypatch
+):
+    from apps.services.export_writers import WRITERS
+
+    add = WRITERS[kind].add
+    monkeypatch.setattr(WRITERS[kind], "add", lambda self, picture: add(self, wrong(picture)))
+    answer = ann.post(
+        "/images/export", data={"id": pictures, "format": kind}, follow_redirects=True
+    )
+    assert "gave something else" in answer.text
+
+
+@pytest.mark.parametrize("kind", ["coco", "native"])
+def test_an_original_that_the_disk_changed_is_named_and_left_out(kind, app, ann, pictures):
+    with app.app_context():
+        image = db.session.get_one(Image, pictures[0])
+        storage = services().storage
+        with storage.open(image.original_key) as stream:
+            data = stream.read()
+        storage.delete(image.original_key)
+        storage.put(image.original_key, data[:-2] + b"xx")
+    archive = made(ann, kind)
+    assert "고양이" in archive.read("missing.txt").decode()
+    assert sum(name.endswith(".jpg") for name in archive.namelist()) == 4
+
+
 def test_a_file_is_kept_for_some_days_and_then_purged(app, ann, pictures):
     made(ann, "csv")
     with app.app_context():
@@ -481,6 +596,64 @@ def test_an_account_waits_for_a_few_exports_at_a_time(app, ann, waiting):
     assert "wait or run already" in answer.text
 
 
+def test_an_account_keeps_a_limited_number_of_bytes_and_always_one_export(app, ann, pictures):
+    room = services(app).export_jobs.room
+    object.__setattr__(room, "most", 1)
+    made(ann, "coco")  # the only one may have more
+    answer = ann.post("/exports", data={"format": "coco", "pictures": "1"})
+    assert answer.status_code == 409
+    assert "Delete one that is not needed" in answer.text
+    ann.post("/exports/1/delete")
+    made(ann, "coco")
+
+
+@pytest.mark.parametrize("with_pictures", [True, False])  # known before it is made, or after
+def test_an_export_that_is_too_large_beside_others_is_not_kept(app, ann, waiting, with_pictures):
+    jobs = services(app).export_jobs
+    with app.app_context():
+        db.session.get_one(Export, waiting).with_pictures = with_pictures
+        more = {"boxes": BOTH, "threshold": 0.5, "with_pictures": True, "key": "k", "bytes": 10}
+        until = utcnow() + timedelta(days=1)
+        db.session.add(
+            Export(owner_id=1, kind="coco", status=ExportStatus.READY, expires_at=until, **more)
+        )
+        db.session.commit()
+        object.__setattr__(jobs.room, "most", 11)
+        jobs.run(waiting)
+    assert status_of(app, waiting) is ExportStatus.FAILED
+    assert "take too much room" in ann.get("/exports").text
+    assert not [name for name in stored_files(app) if name.startswith("export/")]
+
+
+def test_a_full_disk_stops_exports_before_they_are_made(app, ann, waiting, pictures, monkeypatch):
+    class Usage:
+        free = 0
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    with app.app_context():
+        services(app).export_jobs.run(waiting)
+    assert status_of(app, waiting) is ExportStatus.FAILED
+    assert "disk has no room" in ann.get("/exports").text
+    data = {"id": pictures, "format": "coco", "pictures": "1"}
+    answer = ann.post("/images/export", data=data, follow_redirects=True)
+    assert "disk has no room" in answer.text
+
+
+def test_only_some_exports_are_made_at_once_while_people_wait(app, ann, pictures):
+    exports = services(app).exports
+    held = 0
+    while exports.turns.acquire(blocking=False):
+        held += 1
+    data = {"id": pictures, "format": "coco"}
+    assert (
+        "Try again in a moment" in ann.post("/images/export", data=data, follow_redirects=True).text
+    )
+    for _ in range(held):
+        exports.turns.release()
+    assert ann.post("/images/export", data=data).mimetype == "application/zip"
+    assert exports.turns.acquire(blocking=False)  # given back
+
+
 def test_a_deleted_account_leaves_no_export(app, ann, pictures, make_user):
     made(ann, "csv")
     make_user("root")
@@ -495,7 +668,7 @@ def test_a_deleted_account_leaves_no_export(app, ann, pictures, make_user):
 
 
 def test_programs_make_poll_load_and_delete_exports(app, ann, pictures, bearer):  # noqa: F811
-    client, head, other = app.test_client(), bearer("ann", "read"), bearer("bob", "read")
+    client, head, other = app.test_client(), bearer("ann", "read"), bearer("bob")
     body = {"format": "native", "ids": pictures[:2], "pictures": False}
     answer = client.post("/api/v1/exports", json=body, headers=head)
     assert answer.status_code == 202, answer.text
@@ -511,7 +684,9 @@ def test_programs_make_poll_load_and_delete_exports(app, ann, pictures, bearer):
     assert client.get("/api/v1/exports", headers=other).json == []
     assert client.delete(f"/api/v1/exports/{export_id}", headers=other).status_code == 404
     assert len(client.get("/api/v1/exports", headers=head).json) == 1
-    assert client.delete(f"/api/v1/exports/{export_id}", headers=head).status_code == 204
+    assert client.delete(f"/api/v1/exports/{export_id}", headers=head).status_code == 403
+    writer = bearer("ann", "write")
+    assert client.delete(f"/api/v1/exports/{export_id}", headers=writer).status_code == 204
     assert client.get(f"/api/v1/exports/{export_id}", headers=head).status_code == 404
 
 

@@ -727,7 +727,7 @@ def test_an_archive_that_is_too_large_is_refused(make_app):
     client = app.test_client()
     with client.session_transaction() as session:
         session["_user_id"], session["_fresh"] = key, True
-    assert sent(client, coco(), status=422)["error"]["code"] == "too_large"
+    assert sent(client, coco(), status=413)["error"]["code"] == "too_large"
     kind = "multipart/form-data; boundary=x"
     large = client.post("/imports/upload", data=b"x" * 3_000_000, content_type=kind, headers=JSON)
     assert large.status_code == 413
@@ -821,6 +821,17 @@ def test_a_program_is_told_what_is_wrong(program):
     assert failed["status"] == "failed"
     assert "no labels" in failed["error"]
     assert program("POST", f"/imports/{failed['id']}/cancel").json["status"] == "failed"
+
+
+def test_a_full_disk_takes_no_archive(program, monkeypatch):
+    class Usage:
+        free = 0
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    form = {"archive": (io.BytesIO(packed(coco())), "set.zip")}
+    answer = program("POST", "/imports", data=form)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert "disk has no room" in answer.json["detail"]
 
 
 @pytest.mark.postgres

@@ -47,7 +47,7 @@ def needs(
     """Decorator of a view: only for tokens with ``scope``.
 
     Args:
-        scope: one of services.tokens.SCOPES; empty: every token will do.
+        scope: words of services.tokens.SCOPES, all of which it takes; empty: every token will do.
         takes_files: whether its body may be as large as an upload of pictures.
         most: the setting that says how large.
 
@@ -92,10 +92,11 @@ def enter(token: str, scope: str) -> None:
         count_refused()
         raise
     count_token(caller().token)
-    if scope and not caller().may(scope):
-        raise Forbidden(
-            N_("This token may not do that: it lacks the scope “%(scope)s”."), scope=scope
-        )
+    for word in scope.split():
+        if not caller().may(word):
+            raise Forbidden(
+                N_("This token may not do that: it lacks the scope “%(scope)s”."), scope=word
+            )
 
 
 def drop_rest(body: IO[bytes]) -> None:

@@ -168,7 +168,7 @@ def _version(image_id: int) -> int | None:
     asked = request.if_match
     if asked.star_tag:
         return None
-    for tag in asked.as_set():
+    for tag in filter(None, asked.as_set()):  # Werkzeug reads an empty one as None
         version = tag.removeprefix(f"{image_id}-")
         if version != tag and version.isascii() and version.isdecimal() and len(version) < 12:
             return int(version)

@@ -9,14 +9,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import FileStorage, Headers, MultiDict
+from werkzeug.formparser import FormDataParser, MultiPartParser
+from werkzeug.http import parse_options_header
 
 from apps.api.access import caller, enter, header_token
 from apps.container import services
-from apps.errors import AppError, InvalidImage, NotFound, Unauthorized
+from apps.errors import N_, AppError, InvalidImage, NotFound, Unauthorized
 from apps.services.instant import FAST, Found
 from apps.services.tokens import Caller
 from apps.services.uploads import read_upload
@@ -26,6 +29,8 @@ from apps.web import FORM_BYTES
 
 bp = Blueprint("deepstack", __name__, url_prefix="/v1")
 T = TypeVar("T")
+PICTURES = ("image", "image1")  # some clients number it
+LOSSLESS = "iso-8859-1"  # every byte is a letter, and back
 LEAST = 0.4  # score of callers that name none
 PARTS = 100  # fields and files in one request
 VERSION = {"major": 2, "minor": 9, "patch": 6}  # of the interface, as CodeProject.AI counts
@@ -35,6 +40,39 @@ NO_IMAGE = "No valid image file found"
 BAD_IMAGE = "invalid image file"
 BAD_CONFIDENCE = "Invalid value for min_confidence"
 SCENES = ("resnet50.imagenet1k_v2", "resnet50.imagenet1k_v1", "resnet18.imagenet1k_v1")
+NO_SCENES = N_(
+    "No classifier of everyday things is here. Fetch one: “flask models fetch %(wanted)s”, or on "
+    "the page of models; or name another classifier in the field “model”."
+)
+
+
+class Parts(MultiPartParser):
+    """Takes a picture without a file name, which makes it a text, for what its bytes say."""
+
+    def get_part_charset(self, headers: Headers) -> str:
+        options = parse_options_header(headers.get("content-disposition"))[1]
+        return LOSSLESS if options.get("name") in PICTURES else super().get_part_charset(headers)
+
+
+class Forms(FormDataParser):
+    """Reads forms as Flask does, but the parts of one by ``Parts``."""
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        mimetype: str,
+        content_length: int | None,
+        options: dict[str, str] | None = None,
+    ) -> tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]:
+        boundary = (options or {}).get("boundary", "").encode("ascii", "replace")
+        if mimetype != "multipart/form-data" or not boundary:
+            return super().parse(stream, mimetype, content_length, options)
+        parser = Parts(self.stream_factory, cls=self.cls, max_form_parts=self.max_form_parts)
+        parser.max_form_memory_size = None  # the body is limited to one picture, see _let_in
+        try:
+            return stream, *parser.parse(stream, boundary, content_length)
+        except ValueError:  # no form, which is an empty one as elsewhere
+            return stream, self.cls(), self.cls()
 
 
 class Refused(AppError):
@@ -42,6 +80,13 @@ class Refused(AppError):
 
     status = 400
     code = "refused"
+
+
+class NoScenes(AppError):
+    """Nothing here knows what a whole picture of everyday things shows."""
+
+    status = 503
+    code = "no_weights"
 
 
 class WrongKey(AppError):
@@ -75,12 +120,19 @@ def custom(name: str) -> ResponseReturnValue:
 
 @bp.post("/vision/scene")
 def scene() -> ResponseReturnValue:
-    """What the whole picture shows: the first ready network that knows everyday things."""
+    """What the whole picture shows: the network named, or one that knows everyday things.
+
+    Those of digits, clothes and the like are none: they would call any street a shoe.
+    """
     _let_in()
-    states = {state.spec.name: state for state in services().classifications.all()}
-    wished = [*SCENES, *states]
-    ready = [name for name in wished if name in states and states[name].ready]
-    return _classified(request.form.get("model") or ready[0])
+    if name := request.form.get("model"):
+        return _classified(name)
+    states = services().classifications.all()
+    everyday = [state.spec.name for state in states if state.ready and state.spec.torchvision]
+    if not everyday:
+        raise NoScenes(NO_SCENES, wanted=SCENES[0])
+    best = [name for name in SCENES if name in everyday]
+    return _classified((best or everyday)[0])
 
 
 def _detected(asked: Caller, name: str | None) -> ResponseReturnValue:
@@ -208,6 +260,7 @@ def _let_in(also: str = "api_key") -> Caller:
     one_file = config["MAX_FILE_BYTES"] + FORM_BYTES
     request.max_content_length = min(one_file, config["MAX_CONTENT_LENGTH"])
     request.max_form_parts = PARTS
+    request.form_data_parser_class = Forms
     # The body is read in any case: a client that is answered before it has sent all of it may see
     # a broken connection instead.
     field = request.form.get("api_key") or request.form.get(also) or ""
@@ -231,11 +284,15 @@ def _min_confidence() -> float:
 
 
 def _image() -> bytes:
-    """The part ``image``, which may lack a name and a type; some clients number it."""
-    file = request.files.get("image") or request.files.get("image1")
-    if file is None:
-        raise Refused(NO_IMAGE)
-    return read_upload(cast(BinaryIO, file.stream), services().uploads.limits.file_bytes)
+    """The part ``image``, which may lack a name and a type."""
+    most = services().uploads.limits.file_bytes
+    for name in PICTURES:
+        if (file := request.files.get(name)) is not None:
+            return read_upload(cast(BinaryIO, file.stream), most)
+        text = request.form.get(name)
+        if text and request.mimetype == "multipart/form-data":
+            return read_upload(io.BytesIO(text.encode(LOSSLESS)), most)
+    raise Refused(NO_IMAGE)
 
 
 def _unless_damaged(work: Callable[[], T]) -> T:

@@ -2,10 +2,11 @@
 
 from marshmallow import Schema, fields, validate
 
-from apps.api.schemas import MAX_TEXT, Strict, about, row_id
+from apps.api.schemas import Strict, about, row_id
 from apps.services.export_pictures import BOTH, WHOSE
 from apps.services.export_writers import KINDS
 from apps.services.exports import MAX_CHOSEN
+from apps.services.search import MAX_TEXT
 
 
 class NewExport(Strict):

@@ -28,7 +28,8 @@ ZIP = {"type": "string", "format": "binary"}
 def new_export(body: dict[str, Any]) -> dict[str, Any]:
     """Begin an export
 
-    Ask for it until its status is “ready”; then its file can be downloaded for some days.
+    Ask for it until its status is “ready”; then its file can be downloaded for some days. It
+    changes no picture, so a token that reads is enough; to delete it takes one that writes.
     """
     wanted = Wanted(
         body["format"],
@@ -47,7 +48,7 @@ def new_export(body: dict[str, Any]) -> dict[str, Any]:
 @needs("read")
 @bp.response(200, export_schemas.Export(many=True))
 def exports() -> list[dict[str, Any]]:
-    """List your exports, the latest first"""
+    """List your exports, of which there are few, the latest first"""
     mine = services().exports.of_owner(caller().user_id)
     return [_json(each) for each in mine if each.kind != ACCOUNT]
 
@@ -75,7 +76,7 @@ def export_file(export_id: int) -> ResponseReturnValue:
 
 
 @bp.delete("/exports/<int:export_id>")
-@needs("read")
+@needs("write")
 @bp.response(204)
 def delete_export(export_id: int) -> None:
     """Delete an export with its file; one that is not ready is stopped"""

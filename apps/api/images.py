@@ -9,7 +9,7 @@ from werkzeug.datastructures import FileStorage
 
 from apps.api import schemas
 from apps.api.access import caller, needs
-from apps.api.pages import pictures_after
+from apps.api.pages import make_cursor, pictures_after, read_place
 from apps.api.problems import problem
 from apps.api.spec import MULTIPART, Blueprint
 from apps.api.values import error_json, image_json
@@ -17,6 +17,7 @@ from apps.container import services
 from apps.errors import N_, InvalidInput
 from apps.extensions import begin_writing
 from apps.files import send_stored
+from apps.i18n import error_text
 from apps.services.gallery import Asker
 from apps.services.pictures import MANY
 from apps.services.uploads import Outcome
@@ -68,8 +69,8 @@ def _upload(files: list[FileStorage]) -> Response:
         response = jsonify(results)
         response.status_code = 201
         return response
-    error = error_json(outcomes[0].error) if outcomes[0].error else {"code": "", "message": ""}
-    return problem(422, error["message"], error["code"], results["results"])
+    error = outcomes[0].error or InvalidInput(N_("Send each picture as a file, with a file name."))
+    return problem(error.status, error_text(error), error.code, results["results"])
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -109,8 +110,8 @@ def _fingerprint(files: list[FileStorage]) -> str:
 def images(query: dict[str, Any]) -> dict[str, Any]:
     """List pictures, the latest upload first
 
-    `search` is that of the gallery: `dog>=2 -person score>0.8`. Of its orders, only `sort:newest`
-    and `sort:oldest` can be read in parts.
+    `search` is that of the gallery, with its orders: `dog>=2 -person score>0.8 sort:largest`. A
+    picture whose place changes meanwhile, as by new boxes in `sort:boxes`, may come twice or not.
     """
     asker = Asker(caller().user_id, caller().threshold, MANY)
     search = query["search"].replace("\0", "").strip()
@@ -161,11 +162,16 @@ def file(image_id: int, kind: str) -> ResponseReturnValue:
 
 @bp.get("/tags")
 @needs("read")
-@bp.response(200, schemas.TagUse(many=True))
-def tags() -> list[dict[str, Any]]:
+@bp.arguments(schemas.Page, location="query")
+@bp.response(200, schemas.TagPage)
+def tags(query: dict[str, Any]) -> dict[str, Any]:
     """List the tags of your pictures, the most used first"""
-    found = services().tags.counts(caller().user_id, limit=10_000)
-    return [{"name": tag.name, "pictures": tag.count} for tag in found]
+    last = read_place(query["cursor"], int, int) if query["cursor"] else None
+    limit = query["limit"]
+    found = services().tags.page(caller().user_id, limit + 1, last)
+    following = make_cursor(found[limit - 1].count, found[limit - 1].id) if found[limit:] else None
+    items = [{"name": tag.name, "pictures": tag.count} for tag in found[:limit]]
+    return {"items": items, "next": following}
 
 
 @bp.get("/images/<int:image_id>/tags")

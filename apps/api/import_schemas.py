@@ -62,6 +62,7 @@ class ImportWithPreview(Import):
 
 class ImportList(Schema):
     items = fields.List(fields.Nested(Import), required=True)
+    next = fields.String(required=True, allow_none=True)
 
 
 class ImportChoices(Strict):

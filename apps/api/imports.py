@@ -5,6 +5,7 @@ from typing import Any, BinaryIO, cast
 from apps.api import import_schemas, schemas
 from apps.api.access import caller, needs
 from apps.api.images import only_files
+from apps.api.pages import make_cursor, read_cursor
 from apps.api.spec import MULTIPART, Blueprint
 from apps.api.waits import until
 from apps.container import services
@@ -34,10 +35,15 @@ def create(form: dict[str, Any]) -> dict[str, Any]:
 
 @bp.get("/imports")
 @needs("read")
+@bp.arguments(schemas.Page, location="query")
 @bp.response(200, import_schemas.ImportList)
-def imports() -> dict[str, Any]:
-    """List imports, the latest first, at most 100"""
-    return {"items": [_plain(row) for row in services().imports.mine(caller().user_id)]}
+def imports(query: dict[str, Any]) -> dict[str, Any]:
+    """List imports, the latest first"""
+    last = read_cursor(query["cursor"]) if query["cursor"] else None
+    limit = query["limit"]
+    found = services().imports.mine(caller().user_id, limit + 1, last)
+    following = make_cursor(found[limit - 1].id) if found[limit:] else None
+    return {"items": [_plain(row) for row in found[:limit]], "next": following}
 
 
 @bp.get("/imports/<int:import_id>")

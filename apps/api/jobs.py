@@ -4,6 +4,7 @@ from typing import Any
 
 from apps.api import schemas
 from apps.api.access import caller, needs
+from apps.api.pages import make_cursor, read_cursor
 from apps.api.spec import Blueprint
 from apps.api.values import job_json
 from apps.api.waits import until
@@ -11,18 +12,24 @@ from apps.container import services
 from apps.models import SETTLED, Image
 
 bp = Blueprint("jobs", __name__, description="Detections that wait, run or have ended")
-SHOWN = 100  # waiting jobs in the list
 
 
 @bp.get("/jobs")
 @needs("read")
+@bp.arguments(schemas.JobQuery, location="query")
 @bp.response(200, schemas.JobList)
-def jobs() -> dict[str, Any]:
-    """List what waits and what is looked at now"""
-    owner = caller().user_id
+def jobs(query: dict[str, Any]) -> dict[str, Any]:
+    """List what waits and what is looked at now, or with `status` what has ended
+
+    What has not ended comes in the order of its upload, the rest the latest first.
+    """
+    owner, limit = caller().user_id, query["limit"]
+    last = read_cursor(query["cursor"]) if query["cursor"] else None
     waiting = services().images.totals(owner).waiting
-    items = services().requests.waiting_of(owner, SHOWN)
-    return {"waiting": waiting, "items": [job_json(image) for image in items]}
+    found = services().requests.of_owner(owner, query["status"], limit + 1, last)
+    following = make_cursor(found[limit - 1].id) if found[limit:] else None
+    items = [job_json(image) for image in found[:limit]]
+    return {"waiting": waiting, "items": items, "next": following}
 
 
 @bp.get("/jobs/<int:image_id>")

@@ -7,6 +7,7 @@ from apps.api import (
     accounts,
     boxes,
     catalogue,
+    clips,
     detections,
     exports,
     images,
@@ -28,7 +29,7 @@ def init_app(app: Flask) -> None:
     api.init_app(app)
     scheme = {"type": "http", "scheme": "bearer", "description": "A token of the account page."}
     api.spec.components.security_scheme("token", scheme)
-    pictures = (images, detections, boxes, exports, imports)
+    pictures = (images, detections, boxes, clips, exports, imports)
     for module in (*pictures, instant, jobs, catalogue, webhooks, accounts):
         csrf.exempt(module.bp)
         api.register_blueprint(module.bp, url_prefix=PREFIX)

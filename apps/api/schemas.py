@@ -5,17 +5,19 @@ from typing import Any
 from flask_smorest.fields import Upload
 from marshmallow import RAISE, Schema, fields, validate
 
-from apps.models import MAX_TAG_LENGTH
+from apps.models import MAX_TAG_LENGTH, VideoStatus
 from apps.services.changes import MAX_PLACE
 from apps.services.idempotency import KEY_LENGTH
-from apps.services.requests import MAX_AT_ONCE
+from apps.services.requests import JOBS, MAX_AT_ONCE
+from apps.services.search import MAX_TEXT as MAX_SEARCH
 from apps.web import MAX_ID
 
 PAGE = 100  # things in one page of a list, at most
 FILES = 100  # pictures of one upload
 AT_ONCE = 16  # pictures of one detection without storing
 WAIT = 30  # seconds that a request waits for a detection, at most
-MAX_TEXT = 200  # characters of a search or a name
+MAX_TEXT = 200  # characters of a name
+MAX_CURSOR = 3000
 
 
 def about(text: str, **more: Any) -> dict[str, Any]:
@@ -80,6 +82,11 @@ class ImageTag(Tag):
 class TagUse(Schema):
     name = fields.String(required=True)
     pictures = fields.Integer(required=True)
+
+
+class TagPage(Schema):
+    items = fields.List(fields.Nested(TagUse), required=True)
+    next = fields.String(required=True, allow_none=True)
 
 
 class Files(Schema):
@@ -153,6 +160,7 @@ class JobList(Schema):
         required=True, metadata=about("Pictures that are queued or looked at.")
     )
     items = fields.List(fields.Nested(Job), required=True)
+    next = fields.String(required=True, allow_none=True)
 
 
 class Detections(Schema):
@@ -191,6 +199,40 @@ class ReviewState(Schema):
 
 class Boxes(ReviewState):
     boxes = fields.List(fields.Nested(OneBox), required=True)
+
+
+class Clip(Schema):
+    id = fields.Integer(required=True)
+    title = fields.String(required=True)
+    sha256 = fields.String(required=True)
+    media_type = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+    width = fields.Integer(required=True, metadata=about("Pixels, upright."))
+    height = fields.Integer(required=True)
+    duration_ms = fields.Integer(required=True, allow_none=True)
+    every = fields.Integer(required=True, metadata=about("One frame of so many is looked at."))
+    status = fields.String(required=True, validate=validate.OneOf(list(VideoStatus)))
+    progress = fields.Float(required=True, metadata=about("0 to 1"))
+    error = fields.String(required=True, allow_none=True)
+    model = fields.String(required=True, allow_none=True)
+    created_at = fields.AwareDateTime(required=True)
+    finished_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class ClipPage(Schema):
+    items = fields.List(fields.Nested(Clip), required=True)
+    next = fields.String(required=True, allow_none=True)
+
+
+class Frame(Schema):
+    number = fields.Integer(required=True, metadata=about("In the clip, from 0."))
+    time_ms = fields.Integer(required=True, metadata=about("From the beginning."))
+    detections = fields.List(fields.Nested(Box), required=True)
+
+
+class FramePage(Schema):
+    items = fields.List(fields.Nested(Frame), required=True)
+    next = fields.String(required=True, allow_none=True)
 
 
 class InstantResult(Schema):
@@ -264,16 +306,28 @@ class Page(Schema):
     limit = fields.Integer(load_default=50, validate=validate.Range(1, PAGE))
     cursor = fields.String(
         load_default="",
-        validate=validate.Length(max=MAX_TEXT),
+        validate=validate.Length(max=MAX_CURSOR),
         metadata=about("“next” of the page before."),
     )
+
+
+class FrameQuery(Page):
+    min_score = fields.Float(load_default=0.0, validate=validate.Range(0, 1))
 
 
 class ImageQuery(Page):
     search = fields.String(
         load_default="",
-        validate=validate.Length(max=MAX_TEXT),
-        metadata=about("As in the gallery: pictures with this tag."),
+        validate=validate.Length(max=MAX_SEARCH),
+        metadata=about("As in the gallery."),
+    )
+
+
+class JobQuery(Page):
+    status = fields.String(
+        load_default="waiting",
+        validate=validate.OneOf(JOBS),
+        metadata=about("“waiting”: queued or running."),
     )
 
 

@@ -17,9 +17,20 @@ class Webhook(Schema):
     off_reason = fields.String(
         required=True,
         allow_none=True,
-        metadata=about("“owner”; “failing”: no good answer for days; “gone”: it answered 410."),
+        metadata=about(
+            "“owner”; “failing”: no good answer for days; “gone”: it answered 410; “token”: the "
+            "one that gave the address was revoked or has expired."
+        ),
     )
     failing_since = fields.AwareDateTime(required=True, allow_none=True)
+    token = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=about("How the token begins that gave the address; null: the page did."),
+    )
+    ends_at = fields.AwareDateTime(
+        required=True, allow_none=True, metadata=about("When that token stops working.")
+    )
     created_at = fields.AwareDateTime(required=True)
 
 

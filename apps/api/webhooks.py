@@ -28,17 +28,18 @@ def webhooks() -> dict[str, Any]:
 
 
 @bp.post("/webhooks")
-@needs("write")
+@needs("read write")
 @bp.arguments(webhook_schemas.NewWebhook)
 @bp.response(201, webhook_schemas.WebhookWithSecret)
 def new_webhook(body: dict[str, Any]) -> dict[str, Any]:
     """Have an address told
 
-    The answer has the secret that its signatures are made with; it is not shown again.
+    The answer has the secret that its signatures are made with; it is not shown again. What is sent
+    is what a token with `read` may see, and it ends when the token is revoked or expires.
     """
     url = services().webhooks.check_address(body["url"])
     begin_writing()
-    hook = services().webhooks.create(caller().user_id, url, body["events"])
+    hook = services().webhooks.create(caller().user_id, url, body["events"], caller().token)
     return _webhook_json(hook) | {"secret": hook.secret}
 
 
@@ -51,19 +52,22 @@ def webhook(webhook_id: int) -> dict[str, Any]:
 
 
 @bp.patch("/webhooks/<int:webhook_id>")
-@needs("write")
+@needs("read write")
 @bp.arguments(webhook_schemas.WebhookChanges)
 @bp.response(200, webhook_schemas.Webhook)
 def change_webhook(body: dict[str, Any], webhook_id: int) -> dict[str, Any]:
     """Change a webhook, or switch it on or off
 
-    What waits when it is switched off is not sent any more.
+    What waits when it is switched off is not sent any more. Whoever gives another address or
+    switches it on answers for it: it ends with that token.
     """
     services().webhooks.get(caller().user_id, webhook_id)
     if "url" in body:
         body["url"] = services().webhooks.check_address(body["url"])
     begin_writing()
-    return _webhook_json(services().webhooks.change(caller().user_id, webhook_id, **body))
+    asked = caller()
+    found = services().webhooks.change(asked.user_id, webhook_id, **body, token=asked.token)
+    return _webhook_json(found)
 
 
 @bp.delete("/webhooks/<int:webhook_id>")
@@ -76,7 +80,7 @@ def delete_webhook(webhook_id: int) -> None:
 
 
 @bp.post("/webhooks/<int:webhook_id>/secret")
-@needs("write")
+@needs("read write")
 @bp.response(200, webhook_schemas.WebhookWithSecret)
 def rotate_secret(webhook_id: int) -> dict[str, Any]:
     """Make a new secret
@@ -129,9 +133,11 @@ def _webhook_json(hook: Webhook) -> dict[str, Any]:
         "id": hook.id,
         "url": hook.url,
         "events": hook.event_list,
-        "active": hook.off_at is None,
-        "off_reason": hook.off_reason.value if hook.off_reason else None,
+        "active": hook.is_on,
+        "off_reason": hook.why_off,
         "failing_since": hook.failing_since,
+        "token": hook.token,
+        "ends_at": hook.ends_at,
         "created_at": hook.created_at,
     }
 

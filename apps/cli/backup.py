@@ -13,6 +13,7 @@ from apps.extensions import db, reading
 from apps.services.backups import BackupService, Report
 from apps.services.restores import RestoreService
 from apps.services.schema import Revisions
+from apps.vision.zoo.own import OwnWeights
 
 MIGRATIONS = ROOT / "migrations"
 
@@ -24,9 +25,10 @@ def backup(file: Path) -> None:
     """Write every row and every stored file into the ZIP file FILE, and read it back.
 
     The server may run meanwhile. FILE holds password hashes and everybody's pictures: keep it as
-    safe as the server itself. Settings, the secret key and weights are not in it.
+    safe as the server itself. Weights that administrators added are in it; settings, the secret key
+    and weights that can be fetched again are not.
     """
-    made = BackupService(db.engine, services().storage, Revisions(MIGRATIONS), reading)
+    made = BackupService(db.engine, services().storage, *_rest(), reading)
     report = _run(lambda: made.write(file, _progress))
     _summary(report)
     click.echo(f"{file} is complete: every checksum was compared.")
@@ -42,10 +44,14 @@ def restore(file: Path, replace: bool) -> None:
     Stop the server and all workers first. FILE may come from another kind of database or storage,
     and from an older version. When something goes wrong, everything is as it was before.
     """
-    made = RestoreService(db.engine, services().storage, Revisions(MIGRATIONS), reading)
+    made = RestoreService(db.engine, services().storage, *_rest(), reading)
     report = _run(lambda: made.read(file, replace=replace, progress=_progress))
     _summary(report)
     click.echo("Everything is restored, and every stored file was compared with its checksum.")
+
+
+def _rest() -> tuple[Revisions, OwnWeights]:
+    return Revisions(MIGRATIONS), services().models.own
 
 
 def _run(work: Callable[[], Report]) -> Report:
@@ -70,3 +76,5 @@ def _summary(report: Report) -> None:
         click.echo(f"not what was uploaded\t{key}")
     rows = ", ".join(f"{count} {name}" for name, count in sorted(report.rows.items()) if count)
     click.echo(f"{report.blobs} files ({report.bytes / 2**20:.1f} MB); rows: {rows or 'none'}")
+    if report.models:
+        click.echo(f"models of this installation's own: {report.models}")

@@ -23,6 +23,9 @@ class OffReason(enum.StrEnum):
     GONE = "gone"  # it answered 410: do not ask again
 
 
+TOKEN_ENDED = "token"  # as those, of a webhook whose token works no more
+
+
 class Webhook(Model):
     """An address of an account's owner. The secret signs, so it has to be kept as it is."""
 
@@ -41,6 +44,26 @@ class Webhook(Model):
     off_reason: Mapped[OffReason | None] = mapped_column(word_enum(OffReason, "off_reason"))
     failing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)  # NULL: the last was good
     paused_until: Mapped[datetime | None] = mapped_column(UTCDateTime)  # nothing is sent before
+    # The prefix of the token that gave the address, and when that works no more; NULL: a person
+    # gave it on the page, and it never ends.
+    token: Mapped[str | None] = mapped_column(String(16))
+    ends_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the token that gave the address was revoked or has expired."""
+        return self.ends_at is not None and self.ends_at <= utcnow()
+
+    @property
+    def is_on(self) -> bool:
+        return self.off_at is None and not self.has_ended
+
+    @property
+    def why_off(self) -> str | None:
+        """A word of OffReason, or TOKEN_ENDED; None while it is on."""
+        if self.off_reason is not None:
+            return self.off_reason.value
+        return TOKEN_ENDED if self.has_ended else None
 
     @property
     def event_list(self) -> list[str]:

@@ -4,6 +4,7 @@
     tables/<name>.jsonl  a row a line, as plain values: any database can take them
     blobs/<key>          stored files, unpacked, as they are
     blobs.jsonl          key, size and SHA-256 of each of them
+    models/, models.jsonl  weights and cards that administrators added, see backup_models
 
 A ZIP file. It is written under another name first and read back, so that a file of the name that
 was asked for is whole.
@@ -27,8 +28,10 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from apps.errors import N_, ConfigError, InvalidInput
+from apps.services.backup_models import check_models, write_models
 from apps.services.schema import Revisions, plain, revision_of, tables_of
 from apps.storage import Storage
+from apps.vision.zoo.own import OwnWeights
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Report:
     rows: Counter[str] = field(default_factory=Counter)  # by table
     blobs: int = 0
     bytes: int = 0
+    models: int = 0  # that administrators added
     missing: list[str] = field(default_factory=list)  # files that rows name and nobody has
     damaged: list[str] = field(default_factory=list)  # originals that are not what was uploaded
 
@@ -69,6 +73,7 @@ class BackupService:
     engine: sa.Engine
     storage: Storage
     revisions: Revisions
+    own: OwnWeights
     reading: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def write(self, target: Path, progress: Progress) -> Report:
@@ -111,6 +116,7 @@ class BackupService:
             gone = self._blobs(archive, wanted, report, progress)
             for table in tables_of(connection):
                 self._rows(archive, connection, table, gone, report)
+            report.models = write_models(archive, self.own)
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,
@@ -215,6 +221,7 @@ def check(path: Path, progress: Progress) -> dict[str, Any]:
         for name, count in manifest["rows"].items():
             if sum(1 for _ in rows_of(archive, name)) != count:
                 raise InvalidInput(N_("The backup is damaged: %(name)s."), name=name)
+        check_models(archive)
         if len(entries) != manifest["blobs"]:
             raise InvalidInput(N_("The backup is damaged: %(name)s."), name=BLOBS)
     return manifest

@@ -15,8 +15,10 @@ from apps.models import Export, ExportStatus, Image, User, utcnow
 from apps.services.detections import MAX_ATTEMPTS
 from apps.services.export_making import ExportMaker, Made, Order
 from apps.services.export_pictures import Boxes
+from apps.services.export_writers import ACCOUNT
 from apps.services.gallery import Asker, GalleryService
 from apps.services.pictures import MANY
+from apps.services.room import ExportRoom
 from apps.services.work_rows import NO_SYNC, Cancelled, Held, Lost, WorkRows
 from apps.storage import Storage
 
@@ -63,6 +65,7 @@ class ExportJobs:
     work: WorkRows
     maker: ExportMaker
     gallery: GalleryService
+    room: ExportRoom
     days: int
     save_seconds: float = SAVE_SECONDS
     _clock: _Clock = field(default_factory=_Clock)
@@ -178,8 +181,9 @@ class ExportJobs:
         boxes = Boxes(row.boxes, row.threshold)
         order = Order(row.owner_id, row.kind, boxes, row.with_pictures)
         ids = self._ids(row)
+        self._require_room(order, ids)
         self.session.commit()
-        if not ids and order.kind != "account":
+        if not ids and order.kind != ACCOUNT:
             self._end(claim, ExportStatus.FAILED, error=NOTHING)
             return
         saved = time.monotonic()
@@ -194,9 +198,20 @@ class ExportJobs:
 
         made = self.maker.make(order, ids, tick)
         with made.file:
+            self.room.require(order.owner_id, made.size)  # others may have ended meanwhile
             self.work.save(claim.held, MADE)
             self.storage.put_file(claim.key, made.file)
         self._ready(claim, made)
+
+    def _require_room(self, order: Order, ids: list[int]) -> None:
+        """Raises Conflict or Unavailable, before any work is done."""
+        coming = 0
+        if order.kind == ACCOUNT:
+            coming = self.room.size_of_account(order.owner_id)
+        elif order.with_pictures:
+            coming = self.room.size_of(order.owner_id, ids)
+        self.room.require(order.owner_id, coming)
+        self.room.require_disk(coming)
 
     def _ids(self, row: Export) -> list[int]:
         if row.image_ids is not None:

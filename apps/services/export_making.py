@@ -1,5 +1,6 @@
 """An export from the rows of its pictures to a checked ZIP in a temporary file."""
 
+import hashlib
 import logging
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -125,7 +126,7 @@ class ExportMaker:
                 archive.writestr(member, data, zipfile.ZIP_STORED)
         for label_file, pieces in writer.add(picture):  # at most one
             _write(archive, label_file, pieces)
-        boxes = tuple((box.label, box.corners) for box in picture.boxes)
+        boxes = tuple((box.label, box.corners, box.score) for box in picture.boxes)
         return Expected(
             picture.name, picture.width, picture.height, boxes, member, size, label_file
         )
@@ -143,10 +144,12 @@ class ExportMaker:
         Many programs that read data sets ignore that, and would see every box in a wrong place.
 
         Raises:
-            OSError: it is gone, or cannot be read any more.
+            OSError: it is gone, is not what was uploaded, or cannot be read any more.
         """
         with self.storage.open(picture.key) as stream:
             data = stream.read()
+        if hashlib.sha256(data).hexdigest() != picture.sha256:  # the disk forgot some of it
+            raise OSError("its content changed")
         try:
             if orientation(data) == 1:
                 return picture, data

@@ -15,21 +15,18 @@ from sqlalchemy.orm import Session, scoped_session, undefer
 
 from apps.jobs import TryLater
 from apps.models import (
-    FOR_A_TEST,
     Annotation,
     Detection,
     Image,
     Result,
-    SavedFilter,
     TagSource,
-    Token,
     TrashedImage,
-    User,
     Video,
     VideoFrame,
     utcnow,
 )
 from apps.services import native
+from apps.services.export_account import facts_of, values_of
 from apps.services.export_checks import NOT_THE_SAME, NotTheSame
 from apps.services.export_pictures import PictureReader, record_of
 from apps.services.export_writers import BLOCK, spool
@@ -41,6 +38,10 @@ logger = logging.getLogger(__name__)
 MISSING = "missing.txt"
 CHECKING = 0.7  # of the work is done when reading back begins
 IN_MEMORY = 8 << 20  # bytes of a file; larger ones are copied by way of the disk
+OF_CLIP = (
+    *("title", "extension", "media_type", "sha256", "bytes", "width", "height", "duration_ms"),
+    *("every", "status", "error", "wanted_model", "model", "created_at", "finished_at"),
+)
 OLDEST = (1980, 1, 1, 0, 0, 0)  # time of members: there is none to tell
 Tick = Callable[[float], None]
 
@@ -156,7 +157,7 @@ class NativeMaker:
     # -- all else of an account ------------------------------------------------------------
 
     def _account(self, made: _Archive, owner_id: int, tick: Tick) -> None:
-        facts = self._facts(owner_id)
+        facts = facts_of(self.session, owner_id)
         text = json.dumps(facts, ensure_ascii=False, indent=1, default=_plain)
         made.zip.writestr(native.ACCOUNT, text)
         for name, lines in (
@@ -167,26 +168,6 @@ class NativeMaker:
                 for line in lines:
                     gathered.write(line)
                 _write(made.zip, name, _again(gathered))
-
-    def _facts(self, owner_id: int) -> dict[str, Any]:
-        """What is known of the account itself; no password and no secret of a token."""
-        user = self.session.get_one(User, owner_id)
-        tokens = select(Token).where(Token.owner_id == owner_id, ~FOR_A_TEST).order_by(Token.id)
-        kept = select(SavedFilter).where(SavedFilter.owner_id == owner_id).order_by(SavedFilter.id)
-        told = ("username", "email", "active", "threshold", "quota_bytes")
-        facts = _of(user, *told, "created_at", "confirmed_at") | {
-            "role": user.role.value,
-            "tokens": [
-                _of(token, "name", "scopes", "max_boxes", "created_at", "expires_at")
-                | _of(token, "last_used_at", "revoked_at")
-                for token in self.session.scalars(tokens)
-            ],
-            "saved_searches": [
-                _of(each, "name", "address", "created_at") for each in self.session.scalars(kept)
-            ],
-        }
-        self.session.commit()
-        return facts
 
     def _trash(self, made: _Archive, owner_id: int, tick: Tick) -> Iterator[bytes]:
         query = select(TrashedImage.id).where(TrashedImage.owner_id == owner_id)
@@ -204,15 +185,14 @@ class NativeMaker:
 
     def _clips(self, made: _Archive, owner_id: int, tick: Tick) -> Iterator[bytes]:
         query = select(Video).where(Video.owner_id == owner_id).order_by(Video.id)
-        told = ("title", "extension", "media_type", "sha256", "bytes", "width", "height", "model")
         clips = [
-            (clip.id, clip.file_key, _of(clip, *told, "duration_ms", "every", "created_at"))
+            (clip.id, clip.file_key, values_of(clip, *OF_CLIP))
             for clip in self.session.scalars(query)
         ]
         for clip_id, key, values in clips:
             frames = select(VideoFrame).where(VideoFrame.video_id == clip_id)
             rows = self.session.scalars(frames.order_by(VideoFrame.number))
-            values["frames"] = [_of(frame, "number", "time_ms", "boxes") for frame in rows]
+            values["frames"] = [values_of(frame, "number", "time_ms", "boxes") for frame in rows]
             self.session.commit()
             place = f"{native.CLIPS}/{values['sha256']}.{values['extension']}"
             there = self._file(made, place, key, values["title"])
@@ -238,10 +218,6 @@ def _trashed(row: TrashedImage) -> native.NativePicture:
 def sha256_of(place: str) -> str:
     """What the file at ``place`` of the archive must hash to: its name says so."""
     return place.rpartition("/")[2].partition(".")[0]
-
-
-def _of(row: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}
 
 
 def _plain(value: Any) -> Any:

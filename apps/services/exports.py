@@ -1,8 +1,9 @@
 """Exports from their owner's side: a few pictures at once, many of them as a job, their files."""
 
+import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, scoped_session
@@ -10,18 +11,20 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import N_, Busy, Conflict, InvalidInput, NotFound, Unavailable
 from apps.jobs import Queue, TryLater
 from apps.models import Export, ExportStatus, Image, User, utcnow
-from apps.services.export_making import ExportMaker, Order, blocks_of_made
+from apps.services.export_making import ExportMaker, Made, Order, blocks_of_made
 from apps.services.export_pictures import BOTH, WHOSE, Boxes
 from apps.services.export_writers import ACCOUNT, KINDS
 from apps.services.gallery import Asker, GalleryService
 from apps.services.images import StoredFile, StoredLink
 from apps.services.pictures import totals_of
+from apps.services.room import ExportRoom
 from apps.storage import Storage
 
 MAX_PICTURES = 200  # of an export that is made while one waits
 MAX_CHOSEN = 10_000  # pictures that one job names; a search or everything may be more
 MOST_WAITING = 3  # exports of an account that wait or run
 MOST = 50  # that an account keeps
+AT_ONCE = 4  # that this process makes while people wait
 MEDIA_TYPE = "application/zip"
 
 NO_FORMAT = N_("There is no such format. Choose one of the list.")
@@ -60,6 +63,10 @@ class ExportService:
     maker: ExportMaker
     gallery: GalleryService
     queue: Queue
+    room: ExportRoom
+    turns: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(AT_ONCE)
+    )
 
     def export(self, owner_id: int, wanted: Wanted) -> Ready:
         """At once, of at most MAX_PICTURES; ends the transaction.
@@ -70,7 +77,8 @@ class ExportService:
             InvalidInput: an unknown format, or more pictures.
             NotFound: none of them is there.
             NotTheSame: it could not be read back.
-            Unavailable: the storage does not answer.
+            Unavailable: the storage does not answer, or the disk is full.
+            Busy: AT_ONCE of them are made already.
         """
         self._require_good(wanted)
         if wanted.kind == ACCOUNT:
@@ -83,16 +91,24 @@ class ExportService:
             )
         ids = self._mine(owner_id, ids)
         boxes = Boxes(wanted.whose, self._threshold(owner_id, wanted))
+        if wanted.with_pictures:
+            self.room.require_disk(self.room.size_of(owner_id, ids))
         self.session.commit()
-        order = Order(owner_id, wanted.kind, boxes, wanted.with_pictures)
+        made = self._made(Order(owner_id, wanted.kind, boxes, wanted.with_pictures), ids)
+        name = f"sightbox-{wanted.kind}.zip"
+        return Ready(name, made.counts.pictures, made.size, blocks_of_made(made))
+
+    def _made(self, order: Order, ids: list[int]) -> Made:
+        if not self.turns.acquire(blocking=False):
+            raise Busy(N_("Many exports are being made right now. Try again in a moment."))
         try:
-            made = self.maker.make(order, ids, lambda _: None)
+            return self.maker.make(order, ids, lambda _: None)
         except TryLater as error:
             raise Unavailable(
                 N_("The storage of the pictures does not answer. Try again in a moment.")
             ) from error
-        name = f"sightbox-{wanted.kind}.zip"
-        return Ready(name, made.counts.pictures, made.size, blocks_of_made(made))
+        finally:
+            self.turns.release()
 
     # -- jobs ------------------------------------------------------------------------------
 
@@ -104,7 +120,7 @@ class ExportService:
             SearchError: no search at all.
             NotFound: none of the pictures is there.
             Busy: MOST_WAITING of the account wait already.
-            Conflict: the account keeps MOST already.
+            Conflict: the account keeps MOST already, or more bytes of them than it may.
         """
         self._require_good(wanted)
         if wanted.kind == ACCOUNT:  # all that there is
@@ -249,6 +265,7 @@ class ExportService:
             raise Conflict(
                 N_("You keep %(most)s exports already. Delete one that is not needed."), most=MOST
             )
+        self.room.require(owner_id)
 
     def _threshold(self, owner_id: int, wanted: Wanted) -> float:
         if wanted.threshold is not None:

@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -18,6 +19,7 @@ from apps.services.changes import clean_label
 from apps.services.import_files import ImportLimits
 from apps.services.import_planned import NATIVE
 from apps.services.keeping import Keeper, require_small
+from apps.services.room import require_disk
 from apps.services.tags import clean_name
 from apps.services.trash import MAX_AT_ONCE, TrashService
 from apps.storage import Storage
@@ -59,6 +61,7 @@ class ImportService:
     trash: TrashService
     keeper: Keeper
     limits: ImportLimits
+    folder: Path | None = None  # of the storage, if it is a disk of this machine
 
     # -- begin -----------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class ImportService:
         Raises:
             InvalidImage: code ``too_large``, ``not_an_archive`` or ``not_stored``.
             Conflict: the account has MAX_OPEN imports that have not ended.
+            Unavailable: the disk is full.
         """
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -81,6 +85,7 @@ class ImportService:
                 N_("This is not a ZIP file. Pack the pictures and their labels as one."),
             )
         self._refuse_many(owner_id)
+        require_disk(size, self.folder)
         self.session.commit()  # copying is slow: no transaction stays open meanwhile
         row = Import(owner_id=owner_id, title=safe_title(name), key=uuid.uuid4().hex, bytes=size)
         key = row.file_key
@@ -117,10 +122,14 @@ class ImportService:
             raise NotFound(NO_IMPORT)
         return found
 
-    def mine(self, owner_id: int, limit: int = SHOWN) -> Sequence[Import]:
-        """The imports of an account, newest first."""
-        query = select(Import).where(Import.owner_id == owner_id).order_by(Import.id.desc())
-        return self.session.scalars(query.limit(limit)).all()
+    def mine(
+        self, owner_id: int, limit: int = SHOWN, before: int | None = None
+    ) -> Sequence[Import]:
+        """The latest imports of an account, newest first, or those before the import ``before``."""
+        query = select(Import).where(Import.owner_id == owner_id)
+        if before is not None:
+            query = query.where(Import.id < before)
+        return self.session.scalars(query.order_by(Import.id.desc()).limit(limit)).all()
 
     def remaining(self, import_id: int) -> int:
         """How many pictures of an import are in the gallery still."""

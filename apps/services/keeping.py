@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, InvalidImage, NotFound
+from apps.errors import N_, InvalidImage, NotFound, TooLargeImage
 from apps.models import Image, User, Video
 from apps.services.pictures import bytes_of
 from apps.storage import Storage
@@ -17,12 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def require_small(size: int, most: int) -> None:
-    """Raise InvalidImage, code ``too_large``, if a file has more than ``most`` bytes."""
+    """Raise TooLargeImage, code ``too_large``, if a file has more than ``most`` bytes."""
     if size > most:
-        raise InvalidImage(
-            "too_large",
-            N_("The file is larger than %(limit)s MB."),
-            limit=round(most / 2**20, 1),
+        raise TooLargeImage(
+            N_("The file is larger than %(limit)s MB."), limit=round(most / 2**20, 1)
         )
 
 

@@ -1,8 +1,8 @@
 """Questions about pictures that several services ask."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Integer, Select, bindparam, delete, func, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, scoped_session
@@ -27,6 +27,7 @@ NO_PICTURE = N_("There is no such picture.")
 MANY = 1000  # pictures; a search that finds more does not count them all
 
 Order = InstrumentedAttribute[Any] | ColumnElement[Any]
+Q = TypeVar("Q", bound=Select[*tuple[Any, ...]])
 Part = tuple[ColumnElement[bool], int]  # some pictures of a list, and how many they are
 
 
@@ -78,6 +79,25 @@ class Pictures:
         rows = {image.id: image for image in self.session.scalars(query)}
         return [rows[image_id] for image_id in found if image_id in rows]
 
+    def after(
+        self, place: Sequence[Any] | None, limit: int
+    ) -> tuple[list[Image], tuple[Any, ...] | None]:
+        """At most ``limit`` pictures after a place, which is the values of the order of a picture.
+
+        Returns:
+            Them, and the place of the last one, or None where no more follow.
+        """
+        query = self.ids.add_columns(*self.order)
+        if place is not None:
+            row, last = tuple_(*self.order), tuple_(*place)
+            query = query.where(row < last if self.descending else row > last)
+        found = self.session.execute(self._in_order(query, self.descending).limit(limit + 1)).all()
+        shown = found[:limit]
+        which = select(Image).where(Image.id.in_([each[0] for each in shown]))
+        rows = {image.id: image for image in self.session.scalars(which.options(*self.options))}
+        images = [rows[each[0]] for each in shown if each[0] in rows]
+        return images, tuple(shown[-1])[1:] if len(found) > limit else None
+
     def around(self, image: Image) -> tuple[Image | None, Image | None]:
         """The pictures before and after ``image``, where it has or would have its place."""
         keys = ["id" if column.key == "image_id" else str(column.key) for column in self.order]
@@ -113,8 +133,11 @@ class Pictures:
             offset = max(offset - pictures, 0)
 
     def _ordered(self, descending: bool, offset: int, limit: int) -> Select[int]:
+        return self._in_order(self.ids, descending).offset(offset).limit(limit)
+
+    def _in_order(self, query: Q, descending: bool) -> Q:
         order = [column.desc() if descending else column.asc() for column in self.order]
-        return self.ids.order_by(*order).offset(offset).limit(limit)
+        return query.order_by(*order)
 
 
 def is_waiting() -> ColumnElement[bool]:

@@ -3,17 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Conflict, InvalidInput
 from apps.jobs import Queue
-from apps.models import SETTLED, Image, ImageStatus, utcnow
+from apps.models import NOT_DONE, SETTLED, Image, ImageStatus, utcnow
 from apps.services.models import ModelService
 from apps.services.pictures import is_waiting, require_picture
 
 RETRY_LIMIT = 1000  # failed pictures that one request queues again
 MAX_AT_ONCE = 1000  # pictures of one request to detect again
+JOBS = ("waiting", *ImageStatus, "all")  # states by which detections are listed
 QUEUED_AGAIN = {"status": ImageStatus.QUEUED, "attempts": 0, "error": None}
 
 
@@ -88,10 +89,27 @@ class DetectionRequests:
             self.queue.enqueue(image_id)
         return ids
 
-    def waiting_of(self, owner_id: int, limit: int) -> Sequence[Image]:
-        """The account's pictures that wait or are being looked at, oldest first."""
-        query = select(Image).where(Image.owner_id == owner_id, is_waiting())
-        return self.session.scalars(query.order_by(Image.id).limit(limit)).all()
+    def of_owner(
+        self, owner_id: int, status: str, limit: int, after: int | None = None
+    ) -> Sequence[Image]:
+        """The account's pictures in the state ``status`` (of JOBS).
+
+        What has not ended comes in the order of its upload, the rest the latest first.
+
+        Args:
+            after: the picture that was the last one of the page before.
+        """
+        query = select(Image).where(Image.owner_id == owner_id)
+        if status == "waiting":
+            query = query.where(is_waiting())
+        elif status != "all":
+            done = status == ImageStatus.DONE
+            query = query.where(Image.status == ImageStatus(status), true() if done else NOT_DONE)
+        latest_first = status in ("done", "failed", "all")
+        if after is not None:
+            query = query.where(Image.id < after if latest_first else Image.id > after)
+        order = Image.id.desc() if latest_first else Image.id.asc()
+        return self.session.scalars(query.order_by(order).limit(limit)).all()
 
     def again_failed(self, limit: int = RETRY_LIMIT) -> int:
         """Queue failed pictures once more, the newest ``limit``, each for the model it asked for.

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, cast
 import sqlalchemy as sa
 
 from apps.errors import N_, Conflict, InvalidInput
+from apps.models import OPEN, ImportStatus
+from apps.services.backup_models import unpacked_models
 from apps.services.backups import (
     BLOCK,
     FILES,
@@ -40,6 +42,7 @@ from apps.services.schema import (
     tables_of,
 )
 from apps.storage import Storage
+from apps.vision.zoo.own import KINDS, OwnWeights
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,9 @@ NEWER = N_(
 NOT_EMPTY = N_(
     "There is an installation here already. With --replace it is replaced by the backup, and all "
     "that is not in the backup is lost."
+)
+NO_ARCHIVE = N_(
+    "The server was restored from a backup, which has no archives of imports. Upload it again."
 )
 BAD_BLOB = N_("The storage does not give back what was put into it: %(name)s. Nothing is changed.")
 BAD_ROWS = N_("The backup cannot be restored: %(reason)s. Nothing is changed.")
@@ -66,6 +72,7 @@ class RestoreService:
     engine: sa.Engine
     storage: Storage
     revisions: Revisions
+    own: OwnWeights
     reading: Any = nullcontext
 
     def read(self, source: Path, *, replace: bool, progress: Progress) -> Report:
@@ -87,10 +94,12 @@ class RestoreService:
         report = Report(manifest["revision"], missing=list(manifest["missing"]))
         new: list[str] = []
         try:
-            with opened(source) as archive:
+            with opened(source) as archive, unpacked_models(archive, self.own) as models:
                 self._put_blobs(archive, report, new, before, progress)
                 self._verify(archive, report, progress)
                 self._database(archive, manifest_of(archive), report)
+                report.models = len(models) // len(KINDS)
+                self.own.become(models)
         except BaseException:
             self.storage.delete(*new)
             raise
@@ -200,8 +209,20 @@ class RestoreService:
             for table in tables:
                 count_on(connection, table)
             self.revisions.upgrade(connection, self.revisions.head)
+            _end_imports(connection)
         except (KeyError, sa.exc.SQLAlchemyError) as error:
             raise InvalidInput(BAD_ROWS, reason=str(error).partition("\n")[0][:300]) from error
+
+
+def _end_imports(connection: sa.Connection) -> None:
+    """Imports whose archive is not in the backup end, with the reason; nothing of them had come."""
+    tables = {table.name: table for table in tables_of(connection)}
+    imports, pictures = tables["imports"], tables["imported_pictures"]
+    open_ones = imports.c.status.in_([status.value for status in OPEN])
+    left = sa.select(imports.c.id).where(open_ones)
+    connection.execute(sa.delete(pictures).where(pictures.c.import_id.in_(left)))
+    ended = {"status": ImportStatus.FAILED.value, "error": NO_ARCHIVE, "finished_at": sa.func.now()}
+    connection.execute(sa.update(imports).where(open_ones).values(**ended))
 
 
 def _insert(connection: sa.Connection, archive: zipfile.ZipFile, table: sa.Table) -> int:

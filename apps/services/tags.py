@@ -2,19 +2,21 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Select,
+    and_,
     case,
     delete,
     exists,
     func,
     insert,
     literal,
+    or_,
     select,
     union,
     update,
@@ -46,6 +48,11 @@ _SPACE = re.compile(r"\s+")
 class TagUse:
     name: str
     count: int
+
+
+@dataclass(frozen=True)
+class TagPlace(TagUse):
+    id: int
 
 
 def clean_name(text: str) -> str:
@@ -206,6 +213,16 @@ class TagService:
             self._owned(owner_id, Tag.name, number).order_by(number.desc(), Tag.name).limit(limit)
         )
         return [TagUse(name, int(count)) for name, count in rows]
+
+    def page(self, owner_id: int, limit: int, after: Sequence[int] | None = None) -> list[TagPlace]:
+        """The owner's tags, the most used first, after one with (number of pictures, id)."""
+        number = func.sum(TagCount.pictures)
+        query = self._owned(owner_id, Tag.id, Tag.name, number)
+        if after is not None:
+            count, tag_id = after
+            query = query.having(or_(number < count, and_(number == count, Tag.id > tag_id)))
+        rows = self.session.execute(query.order_by(number.desc(), Tag.id).limit(limit))
+        return [TagPlace(name, int(count), tag_id) for tag_id, name, count in rows]
 
     def names_of(self, owner_id: int) -> list[str]:
         """Every tag on the owner's pictures, for completion while typing."""

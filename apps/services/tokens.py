@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_, Forbidden, InvalidInput, NotFound, Unauthorized
 from apps.models import FOR_A_TEST, TEST_START, Token, User, utcnow
+from apps.services.webhooks import end_of_token
 
 SCOPES = ("read", "write", "detect", "admin")
 START = "sb_"  # of every token: whoever finds one lying about knows what it is
@@ -120,7 +121,7 @@ class TokenService:
         return sum(token.state == "active" for token in self.of_owner(owner_id))
 
     def revoke(self, owner_id: int, token_id: int) -> Token:
-        """Make a token useless from now on; again is no error.
+        """Make a token useless from now on, with the webhooks it made; again is no error.
 
         Raises:
             NotFound: no such token of this owner.
@@ -130,6 +131,7 @@ class TokenService:
         if token is None:
             raise NotFound(N_("There is no such token."))
         token.revoked_at = token.revoked_at or utcnow()
+        end_of_token(self.session, owner_id, token.prefix)
         self.session.commit()
         return token
 
@@ -182,7 +184,11 @@ class TokenService:
         gone = (Token.revoked_at < long_ago) | (Token.expires_at < long_ago)
         mine = Token.owner_id == owner_id
         self.session.execute(delete(Token).where(mine, gone))
-        working = select(func.count()).where(mine, ~FOR_A_TEST, Token.revoked_at.is_(None))
+        good = (
+            Token.revoked_at.is_(None),
+            or_(Token.expires_at.is_(None), Token.expires_at > utcnow()),
+        )
+        working = select(func.count()).where(mine, ~FOR_A_TEST, *good)
         if (self.session.scalar(working) or 0) >= MOST:
             raise InvalidInput(
                 N_("You have %(most)s tokens already. Revoke one that is not needed."), most=MOST

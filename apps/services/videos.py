@@ -3,7 +3,7 @@
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -140,6 +140,13 @@ class VideoService:
         if ids is not None:
             query = query.where(Video.id.in_(list(ids)))
         return list(self.session.scalars(query))
+
+    def page(self, owner_id: int, limit: int, before: int | None = None) -> Sequence[Video]:
+        """The latest clips of an account, newest first, or those before the clip ``before``."""
+        query = select(Video).where(Video.owner_id == owner_id)
+        if before is not None:
+            query = query.where(Video.id < before)
+        return self.session.scalars(query.order_by(Video.id.desc()).limit(limit)).all()
 
     def frames(self, video_id: int, after: int = -1, limit: int | None = None) -> list[VideoFrame]:
         """What was found, in the order of time, after frame number ``after``."""

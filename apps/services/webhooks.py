@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps import outbound
@@ -21,6 +21,7 @@ from apps.models import (
     Image,
     ImageStatus,
     OffReason,
+    Token,
     Video,
     VideoStatus,
     Webhook,
@@ -93,7 +94,7 @@ class Outbox:
             "height": row.height,
             "model": row.model,
             "error": row.error,
-            "path": f"/video/{row.id}",
+            "path": f"/api/v1/clips/{row.id}",
         }
         return self._write(hooks, DONE if row.status is VideoStatus.DONE else LOST, data)
 
@@ -102,7 +103,7 @@ class Outbox:
         query = (
             select(Webhook.id, Webhook.events)
             .join(kind, kind.owner_id == Webhook.owner_id)
-            .where(kind.id == row_id, Webhook.off_at.is_(None))
+            .where(kind.id == row_id, Webhook.off_at.is_(None), not_ended())
         )
         return {row.id: row.events for row in self.session.execute(query)}
 
@@ -198,8 +199,13 @@ class WebhookService:
         outbound.resolve(parts.hostname or "", port, allow_private=self.allow_private)
         return url
 
-    def create(self, owner_id: int, url: str, events: Iterable[str]) -> Webhook:
+    def create(
+        self, owner_id: int, url: str, events: Iterable[str], token: str | None = None
+    ) -> Webhook:
         """A new one, with its secret, for an address that was checked. Commits.
+
+        Args:
+            token: the prefix of the one that asks; the webhook ends with it.
 
         Raises:
             InvalidInput: no event.
@@ -212,6 +218,7 @@ class WebhookService:
                 N_("You have %(most)s webhooks already. Delete one that is not needed."), most=MOST
             )
         hook = Webhook(owner_id=owner_id, url=url, events=words, secret=_new_secret())
+        self._given_by(hook, token)
         self.session.add(hook)
         self.session.commit()
         return hook
@@ -224,16 +231,23 @@ class WebhookService:
         url: str | None = None,
         events: Iterable[str] | None = None,
         active: bool | None = None,
+        token: str | None = None,
     ) -> Webhook:
-        """Another address that was checked, other events; on or off. Commits. Raises NotFound."""
+        """Another address that was checked, other events; on or off. Commits. Raises NotFound.
+
+        Args:
+            token: as in ``create``; whoever gives another address or switches it on answers for it.
+        """
         hook = self.get(owner_id, webhook_id)
+        if (url is not None and url != hook.url) or (active and not hook.is_on):
+            self._given_by(hook, token)
         if url is not None:
             hook.url, hook.paused_until = url, None
         if events is not None:
             hook.events = _events(events)
         if active and hook.off_at is not None:
             hook.off_at = hook.off_reason = hook.failing_since = hook.paused_until = None
-        elif active is False and hook.off_at is None:
+        elif active is False and hook.is_on:
             hook.off_at, hook.off_reason = utcnow(), OffReason.OWNER
             drop_waiting(self.session, hook.id)
         self.session.commit()
@@ -302,9 +316,31 @@ class WebhookService:
 
     def _on(self, owner_id: int, webhook_id: int) -> Webhook:
         hook = self.get(owner_id, webhook_id)
-        if hook.off_at is not None:
+        if not hook.is_on:
             raise Conflict(N_("This webhook is off. Switch it on first."))
         return hook
+
+    def _given_by(self, hook: Webhook, token: str | None) -> None:
+        """Note who gave the address. Does not commit."""
+        hook.token, hook.ends_at = token, None
+        if token is not None:
+            mine = Token.owner_id == hook.owner_id, Token.prefix == token
+            row = self.session.scalar(select(Token).where(*mine))
+            # A token that was revoked meanwhile ends it at once.
+            hook.ends_at = (row.revoked_at or row.expires_at) if row else utcnow()
+
+
+def not_ended() -> ColumnElement[bool]:
+    """That the token which gave the address still works, or a person gave it."""
+    return or_(Webhook.ends_at.is_(None), Webhook.ends_at > utcnow())
+
+
+def end_of_token(session: scoped_session[Session], owner_id: int, prefix: str) -> None:
+    """A token was revoked: what it made tells nobody anything any more. Does not commit."""
+    mine = Webhook.owner_id == owner_id, Webhook.token == prefix
+    for hook_id in session.scalars(select(Webhook.id).where(*mine, not_ended())).all():
+        session.execute(update(Webhook).where(Webhook.id == hook_id).values(ends_at=utcnow()))
+        drop_waiting(session, hook_id)
 
 
 def drop_waiting(session: scoped_session[Session], webhook_id: int) -> None:

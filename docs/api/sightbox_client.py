@@ -25,6 +25,10 @@ class Refused(Exception):
         self.code = body.get("code", "")
 
 
+class NotLookedAt(Exception):
+    """A picture whose detection has failed, or has not ended yet; the text says which."""
+
+
 class Sightbox:
     """One server, one token."""
 
@@ -40,14 +44,24 @@ class Sightbox:
         return found
 
     def upload(self, *paths: Path, key: str = "") -> list[dict[str, Any]]:
-        """Store pictures; with the same ``key`` again nothing is stored twice."""
+        """Store pictures; with the same ``key`` again nothing is stored twice.
+
+        One result for each picture: a ZIP file has as many as it holds.
+        """
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         results: list[dict[str, Any]] = self._form("/images", paths, {}, headers)["results"]
         return results
 
     def detections(self, image_id: int, wait: int = 30) -> list[dict[str, Any]]:
-        """What was found in a stored picture, after waiting for it for ``wait`` seconds."""
-        self.ask("GET", f"/jobs/{image_id}", {"wait": wait})
+        """What was found in a stored picture, after waiting for it for ``wait`` seconds.
+
+        Raises NotLookedAt: nothing is known of it, which is not the same as finding nothing.
+        """
+        job = self.ask("GET", f"/jobs/{image_id}", {"wait": wait})
+        if job["status"] == "failed":
+            raise NotLookedAt(job["error"] or "the detection failed")
+        if job["status"] != "done":
+            raise NotLookedAt(f"not looked at yet ({job['status']}); ask again later")
         found = self.ask("GET", f"/images/{image_id}/detections")
         boxes: list[dict[str, Any]] = found["detections"]
         return boxes
@@ -119,7 +133,7 @@ class Sightbox:
             kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
             head = (
                 f'--{boundary}\r\nContent-Disposition: form-data; name="image"; '
-                f'filename="{quote(file.name)}"\r\nContent-Type: {kind}\r\n\r\n'
+                f'filename="{_escaped(file.name)}"\r\nContent-Type: {kind}\r\n\r\n'
             )
             parts.append(head.encode() + file.read_bytes())
         body = b"\r\n".join([*parts, f"--{boundary}--\r\n".encode()])
@@ -139,16 +153,27 @@ class Sightbox:
         return json.loads(text) if text else None
 
 
+def _escaped(name: str) -> str:
+    """A file name as browsers write it into a form."""
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
 def main() -> None:
     address, token, *names = sys.argv[1:]
     box = Sightbox(address, token)
-    for name, result in zip(names, box.upload(*map(Path, names)), strict=True):
-        if result["error"]:
-            print(f"{name}: {result['error']['message']}")  # noqa: T201
-            continue
+    for result in box.upload(*map(Path, names)):
+        print(f"{result['file']}: {_told(box, result)}")  # noqa: T201
+
+
+def _told(box: Sightbox, result: dict[str, Any]) -> str:
+    """What came of one uploaded picture, for people."""
+    if result["error"]:
+        return str(result["error"]["message"])
+    try:
         found = box.detections(result["image"]["id"])
-        words = ", ".join(f"{one['label']} {one['score']:.0%}" for one in found) or "nothing"
-        print(f"{name}: {words}")  # noqa: T201
+    except NotLookedAt as error:
+        return str(error)
+    return ", ".join(f"{one['label']} {one['score']:.0%}" for one in found) or "nothing"
 
 
 if __name__ == "__main__":

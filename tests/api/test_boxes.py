@@ -61,7 +61,7 @@ def test_a_change_for_another_version_is_refused_and_one_for_none_too(program):
         old = program(method, here, headers=version(found), **options)
         assert is_problem(old, 412, "changed_meanwhile")
         assert is_problem(program(method, here, **options), 428, "if_match_missing")
-        for wrong in ("nonsense", '"nonsense"', f"W/{drawn.headers['ETag']}"):
+        for wrong in ("nonsense", '"nonsense"', '""', f"W/{drawn.headers['ETag']}"):
             assert program(method, here, headers={"If-Match": wrong}, **options).status_code == 412
     assert is_problem(program("POST", path, json=BOX, headers=version(found)), 412)
     assert program("GET", here).json["label"] == "bird"

@@ -15,6 +15,7 @@ from apps.container import services
 from apps.errors import Busy
 from apps.extensions import db
 from apps.models import Image
+from apps.services.classifications import ClassifierState
 from apps.vision.types import Box
 from tests.conftest import picture_bytes, stored_files
 
@@ -24,6 +25,11 @@ DETECTION = "/v1/vision/detection"
 def ask(client, path: str = DETECTION, data: bytes | None = None, **fields: str):
     picture = picture_bytes((100, 80)) if data is None else data
     return client.post(path, data={"image": (io.BytesIO(picture), "image")} | fields)
+
+
+def all_are_here(monkeypatch) -> None:
+    """The weights of every classifier."""
+    monkeypatch.setattr(ClassifierState, "ready", True)
 
 
 @pytest.fixture
@@ -43,13 +49,16 @@ def test_deepstack_python_finds_objects(server, token_of):
     }  # fmt: skip
 
 
-def test_deepstack_python_asks_a_custom_model_and_for_the_scene(server, token_of):
+def test_deepstack_python_asks_a_custom_model_and_for_the_scene(server, token_of, monkeypatch):
     port, key = server.rpartition(":")[2], token_of()
     model = "fasterrcnn_mobilenet_v3_large_fpn128.blood_cells"
     for name in (model, "fast", model.partition(".")[0].upper()):
         client = deepstack.DeepstackObject("127.0.0.1", port, api_key=key, custom_model=name)
         assert len(client.detect(picture_bytes())) == 1
     scene = deepstack.DeepstackScene("127.0.0.1", port, api_key=key)
+    with pytest.raises(deepstack.DeepstackException, match="503"):
+        scene.recognize(picture_bytes())  # no network of everyday things is here
+    all_are_here(monkeypatch)
     found = scene.recognize(picture_bytes())
     assert found["label"]
     assert 0 < found["confidence"] <= 1
@@ -164,6 +173,61 @@ def test_what_there_is(program, token_of):
         assert program.get(path).json == {"success": True}
     body = program.get("/v1/status/updateavailable").json
     assert body["updateAvailable"] is False
+
+
+def test_a_scene_is_named_by_a_network_of_everyday_things_or_not_at_all(
+    program, token_of, monkeypatch
+):
+    key = token_of()
+    answer = ask(program, "/v1/vision/scene", api_key=key)
+    assert (answer.status_code, answer.json["success"]) == (503, False)
+    assert "flask models fetch resnet50.imagenet1k_v2" in answer.json["error"]
+    named = ask(program, "/v1/vision/scene", api_key=key, model="lenet5.mnist")
+    assert named.status_code == 200
+    all_are_here(monkeypatch)
+    found = ask(program, "/v1/vision/scene", api_key=key)
+    assert found.json["moduleName"] == "Classification (resnet50.imagenet1k_v2)"
+
+
+@pytest.mark.parametrize("head", ["", "\r\nContent-Type: image/png", '; filename=""'])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_picture_may_lack_a_name_and_a_type(program, token_of, head, kind):
+    data = picture_bytes((100, 80), kind)
+    body = (
+        f'--x\r\nContent-Disposition: form-data; name="api_key"\r\n\r\n{token_of()}\r\n'
+        f'--x\r\nContent-Disposition: form-data; name="image"{head}\r\n\r\n'
+    ).encode() + data + b"\r\n--x--\r\n"  # fmt: skip
+    answer = program.post(DETECTION, data=body, content_type="multipart/form-data; boundary=x")
+    assert answer.status_code == 200, answer.text
+    assert answer.json["image"]["width"] == 100
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"image": "a text, ü 강"}, "application/x-www-form-urlencoded"),
+        ({"image": "a text, ü 강"}, "multipart/form-data"),
+        (b"--x\r\nnothing", "multipart/form-data; boundary=x"),
+        (b"--x\r\nnothing", "multipart/form-data; boundary=\xfc"),
+        (b"nothing", "multipart/form-data"),
+    ],
+)
+def test_what_is_no_picture_and_no_form_is_refused(program, token_of, data, kind):
+    answer = program.post(
+        DETECTION, data=data, content_type=kind, headers={"X-API-Key": token_of()}
+    )
+    assert (answer.status_code, answer.json["success"]) == (400, False)
+
+
+def test_a_picture_that_is_too_large_in_a_body_that_is_not_is_413(app, program, bearer):
+    limits = services(app).uploads.limits
+    object.__setattr__(limits, "file_bytes", 1000)
+    head = bearer()
+    for path in (DETECTION, "/api/v1/detect", "/api/v1/images", "/api/v1/classify/lenet5.mnist"):
+        data = {"image": (io.BytesIO(bytes(1001)), "x.jpg")}
+        answer = program.post(path, data=data, headers=head)
+        assert answer.status_code == 413, path
+        assert "larger than" in (answer.json.get("error") or answer.json["detail"])
 
 
 def test_a_classifier_by_name_answers_as_a_scene(program, token_of):

@@ -14,7 +14,16 @@ from tests.conftest import picture_bytes
 
 # In addresses.
 NUMBERS = (
-    *("image_id", "tag_id", "user_id", "webhook_id", "delivery_id", "export_id", "import_id"),
+    *(
+        "clip_id",
+        "image_id",
+        "tag_id",
+        "user_id",
+        "webhook_id",
+        "delivery_id",
+        "export_id",
+        "import_id",
+    ),
 )
 
 
@@ -166,7 +175,7 @@ def test_tags_are_put_on_and_taken_off(program):
     assert {(one["name"], one["source"]) for one in tags} == {
         ("dog", "model"), ("holiday", "person"),
     }  # fmt: skip
-    assert {"name": "holiday", "pictures": 1} in program("GET", "/tags").json
+    assert {"name": "holiday", "pictures": 1} in program("GET", "/tags").json["items"]
     assert program("DELETE", f"/images/{image_id}/tags/{tag['id']}").status_code == 204
     assert is_problem(program("DELETE", f"/images/{image_id}/tags/{tag['id']}"), 404)
     assert is_problem(program("POST", f"/images/{image_id}/tags", json={"name": " "}), 422)
@@ -218,7 +227,7 @@ def test_a_job_can_be_waited_for(app, program, monkeypatch):
     thread.join()
     assert ended.json["status"] == "done"
     assert ended.json["model"] == "fake.test"
-    assert program("GET", "/jobs").json == {"waiting": 0, "items": []}
+    assert program("GET", "/jobs").json == {"waiting": 0, "items": [], "next": None}
 
 
 def test_pictures_are_looked_at_without_being_stored(app, program):

@@ -15,7 +15,7 @@ from standardwebhooks import WebhookVerificationError
 from apps import outbound
 from apps.container import services
 from apps.extensions import db
-from apps.models import Delivery, DeliveryStatus, User, Webhook, utcnow
+from apps.models import Delivery, DeliveryStatus, Token, User, Webhook, utcnow
 from apps.services import webhooks
 from apps.services.deliveries import OFF_AFTER, PAUSES, THREADS
 from tests.api.test_boxes import asks_as
@@ -518,3 +518,73 @@ def test_a_connection_ends_though_not_all_of_its_answer_was_read(receiver, monke
     with pytest.raises(outbound.Unanswered, match="501"):  # it knows no GET
         outbound.fetch(receiver.url, most_bytes=9, timeout=9, allow_private=True)
     assert [answer.isclosed() for answer in answers] == [True, True]
+
+
+# -- the tokens that give addresses ----------------------------------------------------------
+
+
+def token_id_of(app, prefix: str) -> int:
+    with app.app_context():
+        return db.session.execute(select(Token.id).where(Token.prefix == prefix)).scalar_one()
+
+
+def test_a_token_that_may_not_read_makes_and_bends_no_webhook(app, program, receiver, bearer):
+    hook = hooked(program, receiver)
+    path = f"/webhooks/{hook['id']}"
+    for scope in ("write", "read"):
+        weak = asks_as(app, bearer("ann", scope))
+        for method, address, body in (
+            ("POST", "/webhooks", {"url": receiver.url}),
+            ("PATCH", path, {"url": f"{receiver.url}/other"}),
+            ("POST", f"{path}/secret", None),
+        ):
+            answer = weak(method, address, json=body)
+            is_problem(answer, 403, "forbidden")
+            assert {"write": "read", "read": "write"}[scope] in answer.json["detail"]
+    assert len(program("GET", "/webhooks").json["items"]) == 1
+
+
+def test_a_webhook_ends_with_the_token_that_made_it(app, ann, program, receiver, send):
+    hook = hooked(program, receiver)
+    uploaded(program)  # waits to be told
+    ann.post(f"/account/tokens/{token_id_of(app, hook['token'])}/revoke")
+    assert send() == 0
+    assert receiver.got == []
+    page = ann.get("/account/webhooks").text
+    assert hook["token"] in page
+    assert "was revoked or has expired" in page
+    detail = f"/account/webhooks/{hook['id']}"
+    assert "no longer depends on a token" in ann.get(detail).text
+    assert ann.post(f"{detail}/on").status_code == 303
+    assert "Switch off" in ann.get(detail).text
+    assert hook["token"] not in ann.get(detail).text
+
+
+def test_a_webhook_ends_when_its_token_expires(app, receiver, send, bearer):
+    short = asks_as(app, bearer("ann", days=1))
+    hook = hooked(short, receiver)
+    assert hook["ends_at"]
+    with app.app_context():
+        db.session.execute(update(Webhook).values(ends_at=utcnow()))
+        db.session.commit()
+    other = asks_as(app, bearer("ann"))
+    uploaded(other)
+    assert send() == 0
+    found = other("GET", f"/webhooks/{hook['id']}").json
+    assert (found["active"], found["off_reason"]) == (False, "token")
+    is_problem(other("POST", f"/webhooks/{hook['id']}/test"), 409, "conflict")
+    taken = other("PATCH", f"/webhooks/{hook['id']}", json={"active": True}).json
+    assert taken["active"] is True
+    assert taken["token"] not in (None, hook["token"])
+    assert taken["ends_at"] is None
+
+
+def test_another_address_by_a_token_ends_with_that_token(app, ann, program, receiver):
+    ann.post("/account/webhooks", data={"url": receiver.url, "events": ["detection.done"]})
+    [hook] = program("GET", "/webhooks").json["items"]
+    assert hook["token"] is None
+    path = f"/webhooks/{hook['id']}"
+    assert program("PATCH", path, json={"events": ["detection.failed"]}).json["token"] is None
+    bent = program("PATCH", path, json={"url": f"{receiver.url}/other"}).json
+    ann.post(f"/account/tokens/{token_id_of(app, bent['token'])}/revoke")
+    assert "no longer depends on a token" in ann.get(f"/account{path}").text

@@ -27,6 +27,7 @@ KEEP_REMOVED = timedelta(days=7)
 KEEP_INCOMING = timedelta(days=1)  # a file that nobody finished adding
 SETTLED = 2.0  # seconds after which the time stamp of a folder tells every change
 NOT_OWN = N_("No model of this name was added here.")
+KINDS = ("safetensors", "json")  # files of a model; its card last
 STAMP = "%Y%m%dT%H%M%S"
 
 
@@ -135,6 +136,30 @@ class OwnWeights:
             self._move(self.folder, name, self._bin, key)
         logger.info("model removed name=%s kept_as=%s", name, key)
         return Removed(key, spec, at)
+
+    @contextmanager
+    def copied(self, name: str) -> Iterator[dict[str, Path] | None]:
+        """The files of a model by their kinds, which nobody takes away meanwhile; None: gone."""
+        with self._alone():
+            files = {kind: self._file(name, kind) for kind in KINDS}
+            yield files if all(path.is_file() for path in files.values()) else None
+
+    def become(self, files: Mapping[str, Path]) -> None:
+        """Have these models and no others; those that are there are removed, as by ``remove``.
+
+        Args:
+            files: by their names: ``name.safetensors`` and ``name.json`` of each model.
+        """
+        for name in list(self.specs()):
+            with suppress(NotFound):
+                self.remove(name)
+        with self._alone():
+            for kind in KINDS:
+                for name, file in files.items():
+                    if name.endswith(f".{kind}"):
+                        _sync(file)
+                        file.replace(self.folder / name)
+        self._seen = None
 
     def restore(self, key: str) -> DetectorSpec:
         """Bring a removed model back.
