@@ -31,6 +31,7 @@ bp = Blueprint("deepstack", __name__, url_prefix="/v1")
 T = TypeVar("T")
 PICTURES = ("image", "image1")  # some clients number it
 LOSSLESS = "iso-8859-1"  # every byte is a letter, and back
+MOST_NAMELESS = 8 << 20  # bytes of a picture without a file name: it is in memory, whoever sent it
 LEAST = 0.4  # score of callers that name none
 PARTS = 100  # fields and files in one request
 VERSION = {"major": 2, "minor": 9, "patch": 6}  # of the interface, as CodeProject.AI counts
@@ -67,8 +68,7 @@ class Forms(FormDataParser):
         boundary = (options or {}).get("boundary", "").encode("ascii", "replace")
         if mimetype != "multipart/form-data" or not boundary:
             return super().parse(stream, mimetype, content_length, options)
-        parser = Parts(self.stream_factory, cls=self.cls, max_form_parts=self.max_form_parts)
-        parser.max_form_memory_size = None  # the body is limited to one picture, see _let_in
+        parser = Parts(self.stream_factory, MOST_NAMELESS, self.cls, max_form_parts=PARTS)
         try:
             return stream, *parser.parse(stream, boundary, content_length)
         except ValueError:  # no form, which is an empty one as elsewhere

@@ -11,6 +11,7 @@ from PIL import Image as Picture
 from PIL import ImageOps
 from sqlalchemy import func, select
 
+from apps.api.deepstack import MOST_NAMELESS
 from apps.container import services
 from apps.errors import Busy
 from apps.extensions import db
@@ -200,6 +201,13 @@ def test_the_picture_may_lack_a_name_and_a_type(program, token_of, head, kind):
     answer = program.post(DETECTION, data=body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 200, answer.text
     assert answer.json["image"]["width"] == 100
+
+
+def test_a_nameless_picture_that_strangers_send_fills_no_memory(program):
+    head = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    body = head + bytes(MOST_NAMELESS + 1) + b"\r\n--x--\r\n"
+    answer = program.post(DETECTION, data=body, content_type="multipart/form-data; boundary=x")
+    assert (answer.status_code, answer.json["success"]) == (413, False)
 
 
 @pytest.mark.parametrize(
