@@ -11,7 +11,7 @@ from flask import Flask, current_app
 from sqlalchemy.orm import Session, scoped_session
 
 from apps import adapters
-from apps.errors import ConfigError
+from apps.errors import ConfigError, NotFound, WeightsError
 from apps.extensions import db, reading, writing
 from apps.jobs import Queue
 from apps.metrics import Metrics
@@ -257,6 +257,10 @@ def _work(
     workers = WorkerService(session, lost_after, lambda: engine.status().device)
     # Where the same process detects; elsewhere nobody would come for them.
     handover = Handover() if app.config["QUEUE"] == "thread" else Handover(limit=0)
+    # What another process may be able to do: workers have folders of weights of their own. One
+    # process alone would wait for ever.
+    several = app.config["QUEUE"] == "celery"
+    local_errors = (ConfigError, WeightsError, NotFound) if several else (ConfigError,)
     deliveries = DeliveryService(session, app.config["OUTBOUND_PRIVATE"], reading)
     webhook_queue = adapters.webhook_queue_of(app, deliveries)
     outbox = Outbox(session, lambda: _wake_sender(app, webhook_queue))
@@ -271,13 +275,15 @@ def _work(
         metrics.detection,
         reading,
         handover,
+        local_errors=local_errors,
     )
     queue = adapters.queue_of(app, detections, trash)
     limits = adapters.clip_limits_of(app)
     waiting = WorkRows(session, workers, Video)
     clips = VideoDetections(
-        session, storage, engine, models, waiting, outbox, limits.pixels, limits.seconds
-    )
+        session, storage, engine, models, waiting, outbox, limits.pixels, limits.seconds,
+        local_errors=local_errors,
+    )  # fmt: skip
     clip_queue = adapters.clip_queue_of(app, queue, clips)
     return _Work(
         engine, handover, workers, detections, queue, clips, clip_queue,

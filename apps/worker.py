@@ -26,7 +26,7 @@ from apps.container import services, start_sending, warm
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs import CLIP, DETECT, EXPORT, IMPORT, TryLater
-from apps.jobs.celery import SWEEP, CeleryQueue
+from apps.jobs.celery import SWEEP, CeleryQueue, Pauses
 from apps.ops.metrics import serve_metrics
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 SLICE = 600.0  # seconds for which a clip keeps a worker at most; less when pictures wait
 LOOK = 1.0  # seconds between two looks whether pictures wait
 PAUSE = 5.0  # seconds for which a worker lets a database alone that does not answer
+LONGEST_PAUSE = 60.0  # while job after job has to wait
 PR_SET_PDEATHSIG = 1  # of prctl(2), Linux
 
 os.umask(0o077)  # the pictures are nobody else's
@@ -52,19 +53,23 @@ export_queue = services(flask_app).export_queue
 celery_app = queue.celery
 
 
+pauses = Pauses(PAUSE, LONGEST_PAUSE)
+
+
 @contextmanager
 def _job(kind: str, number: int) -> Iterator[None]:
     """Around the job of one row: what has to wait goes back to its queue, and no try is counted."""
     try:
         with flask_app.app_context():
             yield
+        pauses.forget()
     except OperationalError as error:
         logger.warning("database away; %s=%d waits: %s", kind, number, error.orig)
-        time.sleep(PAUSE)  # or the whole queue would be thrown away in a moment
+        pauses.ending.wait(PAUSE)  # or the whole queue would be thrown away in a moment
         raise Reject("database away", requeue=True) from None
     except TryLater as error:
         logger.warning("%s=%d waits: %s", kind, number, error)
-        time.sleep(PAUSE)
+        pauses.take()
         raise Reject("try later", requeue=True) from None
 
 
@@ -186,6 +191,11 @@ def _serve_metrics() -> None:
             serve_metrics(flask_app, port, host)
         except OSError as error:
             logger.warning("no metrics host=%s port=%d: %s", host, port, error)
+
+
+@signals.worker_shutting_down.connect
+def _shutting_down(**_: Any) -> None:
+    pauses.ending.set()
 
 
 @signals.worker_process_shutdown.connect

@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import select
 
 from apps.container import services
+from apps.errors import NotFound, WeightsError
 from apps.extensions import db
 from apps.jobs import TryLater
+from apps.jobs.celery import Pauses
 from apps.jobs.thread import Ahead, ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
 from apps.services.detections import MAX_ATTEMPTS
@@ -153,6 +155,45 @@ def test_a_picture_waits_without_losing_a_try_while_the_storage_is_away(
     with app.app_context():
         services(app).detections.run(image_id)
     assert state(app, image_id).status is ImageStatus.DONE
+
+
+MISSING = [WeightsError("The weights w are missing."), NotFound("There is no model own.x.")]
+
+
+@pytest.mark.parametrize("error", MISSING)
+def test_a_worker_without_the_weights_leaves_the_picture_to_others(
+    make_app, app, ann, upload, error
+):
+    worker = services(make_app(QUEUE="celery", CELERY_BROKER_URL="memory://")).detections
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.QUEUED, attempts=0)
+    break_engine(app, error)
+    here = replace(services(app).detections, local_errors=worker.local_errors)
+    for _ in range(MAX_ATTEMPTS + 1):
+        with app.app_context(), pytest.raises(TryLater, match=str(error)):
+            here.run(image_id)
+    found = state(app, image_id)
+    assert (found.status, found.attempts) == (ImageStatus.QUEUED, 0)
+
+
+@pytest.mark.parametrize("error", MISSING)
+def test_without_other_workers_missing_weights_fail_the_picture(app, ann, upload, error):
+    image_id = upload(ann)
+    break_engine(app, error)
+    ann.post(f"/detect/{image_id}")
+    found = state(app, image_id)
+    assert (found.status, found.error) == (ImageStatus.FAILED, str(error))
+
+
+def test_a_worker_that_can_do_no_job_asks_less_and_less_often():
+    seconds = []
+    pauses = Pauses(5, 60)
+    pauses.ending.wait = seconds.append  # type: ignore[assignment, method-assign]
+    for _ in range(6):
+        pauses.take()
+    pauses.forget()
+    pauses.take()
+    assert seconds == [5, 10, 20, 40, 60, 60, 5]
 
 
 def test_one_file_that_cannot_be_read_does_not_hold_up_the_others(app, ann, upload, monkeypatch):

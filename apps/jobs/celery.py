@@ -5,6 +5,7 @@ late, and a broker needs no disk.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -140,3 +141,29 @@ class CeleryQueue:
         with self.celery.connection_for_write() as connection, connection.channel() as channel:
             declared = QUEUES[self.task](channel).queue_declare()
         return int(declared.message_count)
+
+
+class Pauses:
+    """Pauses after jobs that have to wait: each twice as long, until a job is done.
+
+    So a worker that lacks what the others have leaves them the queue.
+
+    Args:
+        first, longest: seconds.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self.first = first
+        self.longest = longest
+        self.ending = threading.Event()  # ends the present one
+        self._next = first
+
+    def take(self) -> None:
+        """Pause."""
+        seconds = self._next
+        self._next = min(2 * seconds, self.longest)
+        self.ending.wait(seconds)
+
+    def forget(self) -> None:
+        """A job was done: the next pause is a short one."""
+        self._next = self.first

@@ -74,6 +74,7 @@ class DetectionService:
     reading: Callable[[], AbstractContextManager[object]] = nullcontext  # around what only reads
     handover: Handover = field(default_factory=lambda: Handover(limit=0))
     busy: list[int] = field(default_factory=list)  # what threads of this process run just now
+    local_errors: type[AppError] | tuple[type[AppError], ...] = ConfigError  # see the container
 
     def run(self, image_id: int) -> None:
         """Detect one queued picture. Again, or from two workers at once, does nothing more.
@@ -81,7 +82,8 @@ class DetectionService:
         While the engine cannot work the picture stays queued, for another worker or a later one.
 
         Raises:
-            TryLater: the storage is away, and the picture waits again with no try counted.
+            TryLater: the storage is away, or this process lacks a device or weights that another
+                one may have; the picture waits again with no try counted.
         """
         if self.engine.trouble is not None:
             return
@@ -105,7 +107,7 @@ class DetectionService:
             result = "put back"
             self._put_back(claim)
             raise
-        except ConfigError as error:  # of this worker, not of the picture
+        except self.local_errors as error:  # of this worker, not of the picture
             result = "put back"
             self._put_back(claim)
             raise TryLater(str(error)) from error

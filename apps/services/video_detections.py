@@ -55,6 +55,7 @@ class VideoDetections:
     Args:
         max_pixels, max_seconds: of a clip, whatever its header said.
         save_seconds: between two commits of what was found.
+        local_errors: as DetectionService's.
     """
 
     session: scoped_session[Session]
@@ -66,6 +67,7 @@ class VideoDetections:
     max_pixels: int
     max_seconds: float
     save_seconds: float = SAVE_SECONDS
+    local_errors: type[AppError] | tuple[type[AppError], ...] = ConfigError
 
     def run(self, video_id: int, pause: Pause = lambda: False) -> bool:
         """Look at one queued clip. Again, or from two workers at once, does nothing more.
@@ -78,7 +80,7 @@ class VideoDetections:
             Whether it was put back before its end.
 
         Raises:
-            TryLater: the storage is away, and the clip waits again with no try counted.
+            TryLater: as DetectionService.run.
         """
         if self.engine.trouble is not None:
             return False
@@ -147,7 +149,7 @@ class VideoDetections:
         except TryLater:
             self._put_back(claim)
             raise
-        except ConfigError as error:  # of this worker, not of the clip
+        except self.local_errors as error:  # of this worker, not of the clip
             self._put_back(claim)
             raise TryLater(str(error)) from error
         except DeviceLost as error:  # a try is counted: the clip itself may have done it
