@@ -97,7 +97,13 @@ def classifier_of(app: Flask, models: ModelService, queue: Queue) -> Classifier:
     """
     if app.config["ENGINE"] == "fake":
         return FakeClassifier()
-    return TorchClassifier(models.store, app.config["DEVICE"] if queue.works_here else "cpu")
+    options = _engine_options(app)
+    return TorchClassifier(
+        models.store,
+        options.device if queue.works_here else "cpu",
+        idle_seconds=options.idle_seconds,
+        fall_back=options.fall_back,
+    )
 
 
 def _engine_options(app: Flask) -> EngineOptions:
@@ -245,15 +251,14 @@ def clip_limits_of(app: Flask) -> ClipLimits:
     )
 
 
-def live_engine_of(app: Flask, models: ModelService, engine: Engine, queue: Queue) -> Engine | None:
-    """What looks at frames of cameras, which cannot wait for another process."""
-    if queue.works_here:
+def instant_engine_of(models: ModelService, engine: Engine, queue: Queue) -> Engine:
+    """What looks at pictures that cannot wait for another process: of programs, and of cameras.
+
+    Where only workers have the device of the settings, the CPU of this process has to do.
+    """
+    if queue.works_here or not isinstance(engine, TorchEngine):
         return engine
-    if not app.config["LIVE_ON_CPU"]:
-        return None
-    if not isinstance(engine, TorchEngine):
-        return engine
-    options = replace(engine.options, device="cpu", precision="float32")
+    options = replace(engine.options, fall_back=True)
     return TorchEngine(models.store, models.configured, options, models.registry.get)
 
 

@@ -50,7 +50,7 @@ class Base:
     MODEL_DOWNLOADS = True  # whether "auto" may fetch the weights that it would rather use
     MODELS_LOADED = 2  # in memory at the same time; the least recently used one goes
     MODEL_IDLE_MINUTES = 0.0  # unload a model that nobody used for so long; 0 is never
-    LIVE_ON_CPU = False  # with celery: the web process looks at frames of cameras, on its CPU
+    LIVE_ON_CPU = False  # with celery: the web process looks at frames of cameras itself
     LIVE_RATE = "1800 per minute"  # frames of cameras for each account
     WARM = False  # load the default model at the start instead of with the first picture
     WEIGHTS_ROOT: str | None = None  # default: weights/ in the instance folder

@@ -144,11 +144,14 @@ def init_app(app: Flask) -> None:
     images, boxes = ImageService(session, storage), BoxService(session)
     trash = TrashService(session, storage, tags, adapters.days_of(app, "TRASH_DAYS"))
     work = _work(app, session, storage, models, tags, trash, metrics)
-    queue, engine = work.queue, work.engine
+    queue = work.queue
     limits, clip_limits = _limits(app), adapters.clip_limits_of(app)
     keeper = Keeper(session, storage, app.config["USER_QUOTA_BYTES"], writing)
     gallery = GalleryService(session, images, boxes)
-    instant = InstantService(session, engine, models, limits.image_pixels)
+    here = adapters.instant_engine_of(models, work.engine, queue)
+    instant = InstantService(session, here, models, limits.image_pixels)
+    cameras = InstantService(session, here, models, FRAME_PIXELS)
+    live = cameras if queue.works_here or app.config["LIVE_ON_CPU"] else None
     annotations = AnnotationService(session, tags)
     classifier = adapters.classifier_of(app, models, queue)
     app.extensions[EXTENSION] = Container(
@@ -156,7 +159,7 @@ def init_app(app: Flask) -> None:
         queue=queue,
         models=models,
         own_models=OwnModelService(session, models, app.config["MAX_WEIGHTS_BYTES"]),
-        bench=BenchService(session, models, engine, engine_here=queue.works_here),
+        bench=BenchService(session, models, work.engine, engine_here=queue.works_here),
         images=images,
         gallery=gallery,
         filters=FilterService(session),
@@ -176,7 +179,7 @@ def init_app(app: Flask) -> None:
             session, images, classifier, models.store, models.downloads, limits
         ),
         requests=DetectionRequests(session, queue, models),
-        live=LiveService(_live(app, session, models, work)),
+        live=LiveService(live),
         video_queue=work.clip_queue,
         videos=VideoService(session, storage, work.clip_queue, models, clip_limits, keeper),
         video_detections=work.clips,
@@ -194,9 +197,7 @@ def init_app(app: Flask) -> None:
         deliveries=work.deliveries,
         webhook_queue=work.webhook_queue,
         workers=work.workers,
-        status=StatusService(
-            session, engine if queue.works_here else None, adapters.folder_of(storage)
-        ),
+        status=StatusService(session, here, classifier, adapters.folder_of(storage)),
         metrics=metrics,
         engine_here=queue.works_here,
         **_exports(app, session, storage, work, gallery),
@@ -312,13 +313,6 @@ def _limits(app: Flask) -> Limits:
     )
 
 
-def _live(
-    app: Flask, session: "scoped_session[Session]", models: ModelService, work: _Work
-) -> InstantService | None:
-    engine = adapters.live_engine_of(app, models, work.engine, work.queue)
-    return InstantService(session, engine, models, FRAME_PIXELS) if engine is not None else None
-
-
 def services(app: Flask | None = None) -> Container:
     """The services of ``app``, by default the current one."""
     container: Container = (app or current_app).extensions[EXTENSION]
@@ -338,8 +332,12 @@ def start(app: Flask) -> None:
 
 
 def warm(app: Flask) -> None:
-    """Load the default model beside all else, if the settings ask for it; again is no error."""
-    if app.config["WARM"] and not app.extensions.get(f"{EXTENSION}.warm"):
+    """Load the default model beside all else, if the settings ask for it; again is no error.
+
+    A device that they name is looked for in any case, so that a wrong one is told at the start.
+    """
+    named = app.config["DEVICE"] not in ("auto", "cpu")
+    if (app.config["WARM"] or named) and not app.extensions.get(f"{EXTENSION}.warm"):
         app.extensions[f"{EXTENSION}.warm"] = True
         threading.Thread(target=_warm, args=(app,), name="warm", daemon=True).start()
 
@@ -347,7 +345,9 @@ def warm(app: Flask) -> None:
 def _warm(app: Flask) -> None:
     with app.app_context():
         try:
-            services(app).detections.warm()
+            work = services(app).detections
+            if work.engine.try_device() and app.config["WARM"]:
+                work.warm()
         except Exception:  # the first picture will tell
             app.logger.exception("not warm")
 

@@ -21,6 +21,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- TooMany               429
     |- Unavailable           503: something outside does not answer
     |- Busy                  503: too much is waiting already
+    |  |- OutOfMemory        too little memory for one picture, for now or for ever
     |- DeviceLost            503: the GPU stopped working
     |- DetectionError        the reason a picture's detection failed for good
        |- WeightsError       weights missing, changed or not plain tensors
@@ -156,6 +157,10 @@ class Busy(AppError):
     status = 503
     code = "busy"
     retry_after = 5  # seconds
+
+
+class OutOfMemory(Busy):
+    """One picture does not fit into the memory of the device at present."""
 
 
 class DetectionError(AppError):

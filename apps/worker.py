@@ -69,7 +69,7 @@ def _job(kind: str, number: int) -> Iterator[None]:
         raise Reject("database away", requeue=True) from None
     except TryLater as error:
         logger.warning("%s=%d waits: %s", kind, number, error)
-        pauses.take()
+        pauses.take(error.pauses)
         raise Reject("try later", requeue=True) from None
 
 

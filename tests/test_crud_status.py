@@ -18,6 +18,7 @@ from apps.services.requests import RETRY_LIMIT
 from apps.services.status import percentile
 from apps.vision.types import EngineStatus, LoadedModel
 from apps.vision.zoo.registry import BLOOD_CELLS
+from tests.conftest import picture_bytes
 from tests.test_migrations import DATABASES, POSTGRES, _clear
 
 LOADED = EngineStatus(
@@ -276,12 +277,47 @@ def test_trouble_of_the_engine_is_an_alert(app, admin):
     assert "The &lt;device&gt; is lost." in page
 
 
-def test_a_process_without_an_engine_says_who_detects(app, admin):
-    container = services(app)
-    without = replace(container, status=replace(container.status, engine=None))
-    app.extensions["sightbox"] = without
-    assert "Other processes detect" in admin.get("/crud/status").text
-    assert admin.get("/crud/status.json").json["engine"] is None
+def test_a_device_that_is_not_there_is_an_alert_and_not_ready(make_app):
+    app = make_app(ENGINE="torch", DEVICE="cuda:99", DETECTOR=BLOOD_CELLS.name)
+    assert not services(app).detections.engine.try_device()
+    with app.app_context():
+        status = services(app).status.engine_status()
+    assert status.trouble == "SIGHTBOX_DEVICE is cuda:99, which this machine does not have."
+    client = app.test_client()
+    assert client.get("/readyz").json["checks"]["engine"] is False
+    assert "sightbox_engine_up 0.0" in client.get("/metrics").text
+
+
+def test_where_workers_detect_the_web_process_looks_for_programs_on_its_cpu(make_app):
+    app = make_app(
+        ENGINE="torch", DEVICE="cuda:99", DETECTOR=BLOOD_CELLS.name, LIVE_ON_CPU=True,
+        QUEUE="celery", CELERY_BROKER_URL="memory://",
+    )  # fmt: skip
+    here = services(app).instant
+    assert here.engine is services(app).live.instant.engine
+    assert here.detect(picture_bytes(), "auto").detections.model
+    assert services(app).status.engine_status().device == "cpu (cuda:99 was not found)"
+    assert services(app).detections.engine.status().device is None  # of workers
+    numbers = app.test_client().get("/metrics").text
+    assert "sightbox_engine_up 1.0" in numbers
+    assert "sightbox_engine_models_loaded 1.0" in numbers
+
+
+def test_where_workers_detect_the_page_says_so(app, admin):
+    services(app).detections.engine.state = LOADED
+    app.extensions["sightbox"] = replace(services(app), engine_here=False)
+    page = admin.get("/crud/status").text
+    assert "Workers look at stored pictures." in page
+    assert "cuda:0 (Test GPU)" in page
+
+
+def test_the_page_names_the_classifiers_in_memory(app, admin):
+    loaded = (LoadedModel("lenet5.mnist", 2**20, 61.0),)
+    services(app).status.classifier.loaded = loaded
+    page = admin.get("/crud/status").text
+    assert "lenet5.mnist" in page
+    assert "classifier · 1.0 MB" in page
+    assert admin.get("/crud/status.json").json["classifiers"][0]["name"] == "lenet5.mnist"
 
 
 def test_the_json_has_the_numbers_and_the_texts_of_the_page(app, admin, make_user):

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from apps.container import services
-from apps.errors import NotFound, WeightsError
+from apps.errors import NotFound, OutOfMemory, WeightsError
 from apps.extensions import db
 from apps.jobs import TryLater
 from apps.jobs.celery import Pauses
@@ -183,6 +183,25 @@ def test_without_other_workers_missing_weights_fail_the_picture(app, ann, upload
     ann.post(f"/detect/{image_id}")
     found = state(app, image_id)
     assert (found.status, found.error) == (ImageStatus.FAILED, str(error))
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_tried_three_times_with_longer_pauses(
+    app, ann, upload
+):
+    image_id = upload(ann)
+    put(app, image_id, status=ImageStatus.QUEUED, attempts=0)
+    break_engine(app, OutOfMemory("There is not enough memory."))
+    pauses = []
+    for _ in range(MAX_ATTEMPTS - 1):
+        with app.app_context(), pytest.raises(TryLater) as caught:
+            services(app).detections.run(image_id)
+        pauses.append(caught.value.pauses)
+        assert state(app, image_id).status is ImageStatus.QUEUED
+    assert pauses == [4, 16]
+    with app.app_context():
+        services(app).detections.run(image_id)
+    found = state(app, image_id)
+    assert (found.status, found.error) == (ImageStatus.FAILED, "There is not enough memory.")
 
 
 def test_a_worker_that_can_do_no_job_asks_less_and_less_often():
@@ -416,6 +435,26 @@ def test_the_thread_pauses_for_a_job_that_waits_and_does_it_later():
     assert rows.done == [5]
 
 
+def test_a_job_that_waits_is_left_alone_by_the_other_threads_meanwhile():
+    runs: list[int] = []
+    left_alone = threading.Event()
+
+    def run(number):
+        runs.append(number)
+        raise TryLater("no memory", pauses=10**6)
+
+    def next_job(but):
+        if runs and 1 in but:
+            left_alone.set()
+        return None if 1 in but else 1
+
+    queue = make_queue(Rows(), run=run, next_job=next_job, poll=0.01, threads=2)
+    queue.start()
+    assert left_alone.wait(PATIENCE)
+    queue.stop(PATIENCE)
+    assert runs == [1]
+
+
 def test_a_stopped_queue_takes_no_further_job():
     rows = Rows(1, 2)
     entered, leave = threading.Event(), threading.Event()
@@ -478,13 +517,14 @@ def test_a_picture_in_hand_is_not_taken_for_one_that_a_crash_left(app, ann, uplo
 
 def test_while_the_engine_cannot_work_pictures_stay_queued(app, ann, upload):
     engine = services(app).detections.engine
-    well = engine.state
-    engine.state = replace(well, trouble="The device cuda stopped working.")
+    engine.state = replace(engine.state, trouble="The device cuda stopped working.")
     image_id = upload(ann)
     assert state(app, image_id).status is ImageStatus.QUEUED
     with app.app_context():
         assert services(app).detections.next_queued() is None
-    engine.state = well
+        services(app).detections.run(image_id)
+    assert state(app, image_id).status is ImageStatus.QUEUED
+    engine.try_device = lambda: True  # type: ignore[method-assign]  # it is there now
     with app.app_context():
         assert services(app).detections.next_queued() == image_id
         services(app).detections.run(image_id)

@@ -23,7 +23,7 @@ from apps.services.status import (
     versions,
 )
 from apps.services.workers import WorkerState
-from apps.vision.types import EngineStatus
+from apps.vision.types import EngineStatus, LoadedModel
 from apps.web import megabytes
 
 NOTHING = "–"
@@ -37,7 +37,9 @@ class Snapshot:
     queue: QueueNumbers
     per_minute: dict[int, float]  # minutes: pictures a minute over them
     timing: Timing
-    engine: EngineStatus | None  # None: only other processes detect
+    engine: EngineStatus
+    engine_here: bool  # False: workers look at stored pictures
+    classifiers: tuple[LoadedModel, ...]
     failures: list[Failure]
     database: DatabaseFacts
     disk: Space | None
@@ -52,6 +54,8 @@ def _snapshot() -> Snapshot:
         per_minute=status.per_minute(),
         timing=status.timing(),
         engine=status.engine_status(),
+        engine_here=services().engine_here,
+        classifiers=status.classifiers(),
         failures=status.failures(),
         database=status.database(),
         disk=status.disk(),
@@ -141,10 +145,10 @@ def _texts(now: Snapshot) -> dict[str, str]:
         texts[f"seen {worker.name}"] = _duration((now.at - worker.seen_at).total_seconds())
         texts[f"has {worker.name}"] = _number(len(worker.pictures))
     texts |= {f"per_minute_{minutes}": _number(n) for minutes, n in now.per_minute.items()}
-    return texts | (_engine_texts(now.engine) if now.engine else {})
+    return texts | _engine_texts(now.engine, now.classifiers)
 
 
-def _engine_texts(engine: EngineStatus) -> dict[str, str]:
+def _engine_texts(engine: EngineStatus, classifiers: tuple[LoadedModel, ...]) -> dict[str, str]:
     texts = {
         "memory_used": _size(engine.memory_used),
         "memory_free": _size(engine.memory_free),
@@ -154,15 +158,16 @@ def _engine_texts(engine: EngineStatus) -> dict[str, str]:
             places=_number(engine.capacity),
         ),
     }
-    return texts | {f"idle {model.name}": _duration(model.idle_seconds) for model in engine.models}
+    models = (*engine.models, *classifiers)
+    return texts | {f"idle {model.name}": _duration(model.idle_seconds) for model in models}
 
 
 def _marks(now: Snapshot) -> dict[str, str]:
     """For each part of the page that is more than numbers, a text that changes with it."""
     engine = now.engine
     parts: dict[str, object] = {
-        "trouble": engine and engine.trouble,
-        "engine": engine and (engine.device, [model.name for model in engine.models]),
+        "trouble": engine.trouble,
+        "engine": (engine.device, [model.name for model in (*engine.models, *now.classifiers)]),
         "failures": [(failure.image_id, failure.at) for failure in now.failures],
         "workers": [(worker.name, worker.device, worker.alive) for worker in now.workers],
     }

@@ -13,7 +13,16 @@ Next = Callable[[Collection[int]], int | None]  # the oldest waiting row but for
 
 
 class TryLater(Exception):
-    """Raised by a job that waits again, for no fault of its own: pause before the next one."""
+    """Raised by a job that waits again: pause before the next one.
+
+    Args:
+        reason: for the log.
+        pauses: how many times as long as usual the pause is.
+    """
+
+    def __init__(self, reason: str, pauses: int = 1) -> None:
+        super().__init__(reason)
+        self.pauses = pauses
 
 
 class Queue(Protocol):

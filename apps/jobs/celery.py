@@ -158,10 +158,14 @@ class Pauses:
         self.ending = threading.Event()  # ends the present one
         self._next = first
 
-    def take(self) -> None:
-        """Pause."""
-        seconds = self._next
-        self._next = min(2 * seconds, self.longest)
+    def take(self, times: int = 1) -> None:
+        """Pause.
+
+        Args:
+            times: how many times as long as the first pause it is at least.
+        """
+        seconds = min(max(self._next, times * self.first), self.longest)
+        self._next = min(2 * self._next, self.longest)
         self.ending.wait(seconds)
 
     def forget(self) -> None:

@@ -103,10 +103,6 @@ class ThreadQueue:
                         self._recover()
                     while not self._stopping.is_set() and self._work_once():
                         pass
-            except TryLater as error:
-                logger.warning("jobs wait; trying again in %.0f s: %s", self._poll, error)
-                self._stopping.wait(self._poll)
-                continue
             except Exception:  # the database may be away for a moment; the thread must live on
                 logger.exception("job queue failed; trying again in %.0f s", self._poll)
                 self._stopping.wait(self._poll)
@@ -122,6 +118,10 @@ class ThreadQueue:
         self._wake.set()  # there may be more, and the others sleep
         try:
             self._run(job_id)
+        except TryLater as error:
+            seconds = self._poll * error.pauses
+            logger.warning("a job waits; trying again in %.0f s: %s", seconds, error)
+            self._stopping.wait(seconds)  # still in hand, or another thread would try it at once
         finally:
             self._in_hand.discard(job_id)
         return True

@@ -3,7 +3,7 @@
 import hmac
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
 
@@ -30,9 +30,11 @@ def init_app(app: Flask) -> None:
     request_started.connect(_remember_start, app)
     app.after_request(_count)
     process = services(app).metrics.registry
-    if services(app).engine_here:
-        process.register(_Engine(app))
     whole = CollectorRegistry()
+    # Where workers detect, each of them tells of its own engine.
+    (process if services(app).engine_here else whole).register(
+        _Engine(app, lambda: services(app).status.engine_status())
+    )
     whole.register(process)
     whole.register(_Installation(app))
     app.extensions[EXTENSION] = whole
@@ -70,7 +72,7 @@ def serve_metrics(app: Flask, port: int, host: str = "127.0.0.1") -> MetricsServ
     registry = CollectorRegistry()
     registry.register(services(app).metrics.registry)
     if not services(app).engine_here:  # by its settings it only serves pages, but it detects
-        registry.register(_Engine(app))
+        registry.register(_Engine(app, lambda: services(app).detections.engine.status()))
     return MetricsServer(*start_http_server(port, host, registry))
 
 
@@ -109,8 +111,8 @@ def _count(response: Response) -> Response:
 class _Engine:
     """How the engine of this process is."""
 
-    def __init__(self, app: Flask) -> None:
-        self._probe = Probe(app, "engine", lambda: services(app).detections.engine.status())
+    def __init__(self, app: Flask, status: Callable[[], EngineStatus]) -> None:
+        self._probe = Probe(app, "engine", status)
 
     def collect(self) -> Iterable[Metric]:
         status = self._probe.answer(SCRAPE_SECONDS)

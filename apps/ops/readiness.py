@@ -51,6 +51,6 @@ def _engine() -> bool:
     if not models.weights_ready(name):
         raise RuntimeError(f"the weights of {name} are missing")
     status = services().status.engine_status()
-    if status is not None and status.trouble is not None:
+    if status.trouble is not None:
         raise RuntimeError(status.trouble)
     return True

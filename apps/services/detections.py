@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, ConfigError, DeviceLost
+from apps.errors import N_, AppError, ConfigError, DeviceLost, OutOfMemory
 from apps.jobs import TryLater
 from apps.models import Annotation, Image, ImageStatus, User, Webhook, utcnow
 from apps.services.models import DEFAULT, ModelService
@@ -83,9 +83,10 @@ class DetectionService:
 
         Raises:
             TryLater: the storage is away, or this process lacks a device or weights that another
-                one may have; the picture waits again with no try counted.
+                one may have; the picture waits again with no try counted. Or memory was short
+                for the moment; a try is counted.
         """
-        if self.engine.trouble is not None:
+        if not self._can_work():
             return
         self.busy.append(image_id)  # a list: two threads may try the same picture
         try:
@@ -115,6 +116,11 @@ class DetectionService:
             result = "put back"
             logger.warning("device lost image_id=%d attempt=%d", image_id, claim.attempt)
             self._fail_or_retry(claim, str(error))
+        except OutOfMemory as error:  # a try is counted: the picture may never fit
+            result = "put back"
+            self._fail_or_retry(claim, str(error))
+            if claim.attempt < MAX_ATTEMPTS:
+                raise TryLater(str(error), pauses=4**claim.attempt) from None
         except AppError as error:  # its text says why, and trying again cannot help
             result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
@@ -143,7 +149,7 @@ class DetectionService:
 
     def next_few(self, limit: int, but: Collection[int] = ()) -> list[int]:
         """As ``next_queued``, at most ``limit`` of them."""
-        return [] if self.engine.trouble is not None else self.queued(limit, but)
+        return self.queued(limit, but) if self._can_work() else []
 
     def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
         """The waiting pictures except ``but``, oldest first, at most ``limit``."""
@@ -195,6 +201,10 @@ class DetectionService:
         if left:
             logger.info("recovered rows=%d", len(left))
         return len(left)
+
+    def _can_work(self) -> bool:
+        """A device that was not there is looked for again: a driver may come late."""
+        return self.engine.trouble is None or self.engine.try_device()
 
     # -- one detection ---------------------------------------------------------------------
 

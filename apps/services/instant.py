@@ -69,7 +69,7 @@ class InstantService:
         Raises:
             InvalidImage: as UploadService.upload, for what concerns the file alone.
             Unavailable: the weights, or the chosen device, cannot be used.
-            Busy: too many pictures wait already.
+            Busy: too many pictures wait already, or there is no memory left for this one.
             DeviceLost: the GPU stopped working.
         """
         started = time.perf_counter()

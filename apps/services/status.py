@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.config import ROOT
 from apps.models import Image, ImageStatus, User, utcnow
 from apps.services.pictures import counts_by_status
-from apps.vision.types import Engine, EngineStatus
+from apps.vision.types import Classifier, Engine, EngineStatus, LoadedModel
 
 logger = logging.getLogger(__name__)
 
@@ -88,17 +88,22 @@ class StatusService:
     """Answers for the status page and for Prometheus; every query is cheap.
 
     Args:
-        engine: the one of this process; None where only other processes detect.
+        engine, classifier: those of this process.
         folder: of the stored pictures, where that is a disk of this machine.
     """
 
     session: scoped_session[Session]
-    engine: Engine | None
+    engine: Engine
+    classifier: Classifier
     folder: Path | None
 
-    def engine_status(self) -> EngineStatus | None:
-        """How the engine of this process is; None if it has none."""
-        return None if self.engine is None else self.engine.status()
+    def engine_status(self) -> EngineStatus:
+        """How the engine of this process is."""
+        return self.engine.status()
+
+    def classifiers(self) -> tuple[LoadedModel, ...]:
+        """The classifiers in the memory of this process."""
+        return self.classifier.status()
 
     def queue(self) -> QueueNumbers:
         """What waits, runs, failed and is done, over all accounts."""

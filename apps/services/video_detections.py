@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, scoped_session
 
-from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost
+from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost, OutOfMemory
 from apps.jobs import TryLater
 from apps.models import Video, VideoFrame, VideoStatus
 from apps.services.detections import MAX_ATTEMPTS
@@ -82,7 +82,7 @@ class VideoDetections:
         Raises:
             TryLater: as DetectionService.run.
         """
-        if self.engine.trouble is not None:
+        if not self._can_work():
             return False
         with self.work.busy_with(video_id):
             claim = self._claim(video_id)
@@ -90,9 +90,7 @@ class VideoDetections:
 
     def next_queued(self, but: Collection[int] = ()) -> int | None:
         """The oldest waiting clip except ``but``; None while the engine cannot work."""
-        if self.engine.trouble is not None:
-            return None
-        return self.work.next_queued(but)
+        return self.work.next_queued(but) if self._can_work() else None
 
     def recover(self) -> int:
         """As DetectionService.recover: what a lost worker left running waits again, or fails."""
@@ -104,6 +102,9 @@ class VideoDetections:
         if left:
             logger.info("recovered clips=%d", len(left))
         return len(left)
+
+    def _can_work(self) -> bool:
+        return self.engine.trouble is None or self.engine.try_device()
 
     # -- one clip --------------------------------------------------------------------------
 
@@ -155,6 +156,10 @@ class VideoDetections:
         except DeviceLost as error:  # a try is counted: the clip itself may have done it
             logger.warning("device lost video_id=%d attempt=%d", video_id, attempt)
             self._fail_or_retry(claim, str(error))
+        except OutOfMemory as error:  # a try is counted: a frame may never fit
+            self._fail_or_retry(claim, str(error))
+            if claim.held.attempt < MAX_ATTEMPTS:
+                raise TryLater(str(error), pauses=4**claim.held.attempt) from None
         except AppError as error:  # its text says why, and trying again cannot help
             logger.warning("clip refused video_id=%d reason=%s", video_id, error)
             self._end(claim, VideoStatus.FAILED, error=str(error)[:300])

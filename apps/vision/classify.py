@@ -1,18 +1,17 @@
 """Classifiers behind one small door. torch is imported when the first picture comes."""
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
-from apps.errors import N_, Busy, DeviceLost, NotFound
+from apps.errors import N_, Busy, NotFound
 from apps.vision import devices
 from apps.vision.cache import Networks
 from apps.vision.conversion import convert
-from apps.vision.types import Classification, Explanation, Guess, Layer
+from apps.vision.placement import Placement
+from apps.vision.types import Classification, Explanation, Guess, Layer, LoadedModel
 from apps.vision.zoo.classifiers import ClassifierSpec, get_classifier
 from apps.vision.zoo.store import WeightsStore
 
@@ -21,8 +20,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from apps.vision.conversion import Array
+    from apps.vision.explain import Explained
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class TorchClassifier:
@@ -33,6 +35,8 @@ class TorchClassifier:
         device: auto | cpu | cuda | cuda:1 | mps
         keep: networks in memory at most.
         lookup: from a name to its model.
+        idle_seconds: after which a network that nobody used goes; 0 is never.
+        fall_back: to the CPU, when the device is not there or stops working.
     """
 
     def __init__(
@@ -41,17 +45,19 @@ class TorchClassifier:
         device: str = "auto",
         keep: int = 3,
         lookup: Callable[[str], ClassifierSpec] = get_classifier,
+        *,
+        idle_seconds: float = 0.0,
+        fall_back: bool = False,
     ) -> None:
         self.store = store
         self.lookup = lookup
-        self._choice = device
-        self._choosing = threading.Lock()
-        self._device: torch.device | None = None
+        self._placement = Placement(device, fall_back=fall_back)
         self._networks: Networks[ClassifierSpec] = Networks(
             self._load,
-            free=lambda: devices.memory(self._ready_device())[1],
-            dropped=lambda: devices.give_back(self._ready_device()),
+            free=lambda: devices.memory(self._placement.device())[1],
+            dropped=lambda: devices.give_back(self._placement.device()),
             keep=keep,
+            idle=idle_seconds,
         )
         self._tables: dict[ClassifierSpec, tuple[Layer, ...]] = {}
 
@@ -63,20 +69,23 @@ class TorchClassifier:
         Raises:
             NotFound: no such model.
             WeightsError: the weights are missing or changed.
-            ConfigError: the chosen device does not exist here.
+            ConfigError: the chosen device does not exist here, and falling back is not wanted.
             Busy: the device has no memory left for it.
-            DeviceLost: the GPU stopped working.
+            DeviceLost: the GPU stopped working, and falling back is not wanted.
         """
         import torch
 
         spec = self.lookup(model)
-        with self._guarded():
+        converted = convert(picture, spec.input, invert)
+
+        def work() -> tuple[list[int], list[float]]:
             network = self._networks.get(spec)
-            converted = convert(picture, spec.input, invert)
             with torch.inference_mode():
                 logits = network(self._batch(converted.values))[0]
                 found = logits.float().softmax(0).topk(min(max(top, 1), len(spec.labels)))
-            rows = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+            return found.indices.tolist(), found.values.tolist()
+
+        rows = zip(*self._guarded(work), strict=True)
         guesses = tuple(Guess(spec.labels[number], min(share, 1.0)) for number, share in rows)
         return Classification(guesses, converted.steps, spec.name)
 
@@ -101,12 +110,19 @@ class TorchClassifier:
             raise NotFound(
                 N_("The model “%(model)s” has no class “%(label)s”."), model=model, label=label
             )
-        with self._guarded():
+        converted = convert(picture, spec.input, invert)
+        number = None if label is None else spec.labels.index(label)
+
+        def work() -> "Explained":
             network = self._networks.get(spec)
-            converted = convert(picture, spec.input, invert)
-            number = None if label is None else spec.labels.index(label)
-            found = explained(network, self._batch(converted.values), converted.seen, number)
+            return explained(network, self._batch(converted.values), converted.seen, number)
+
+        found = self._guarded(work)
         return Explanation(spec.labels[found.number], found.heat, found.maps)
+
+    def status(self) -> tuple[LoadedModel, ...]:
+        """The networks in memory, most recently used first."""
+        return self._networks.status()
 
     def layers(self, model: str) -> tuple[Layer, ...]:
         """The network layer by layer, in the order of its work, without needing its weights.
@@ -126,36 +142,33 @@ class TorchClassifier:
         """float32, (1, C, H, W), on the device."""
         import torch
 
-        return torch.from_numpy(values)[None].to(self._ready_device())
+        return torch.from_numpy(values)[None].to(self._placement.device())
 
     def _load(self, spec: ClassifierSpec) -> "nn.Module":
         from apps.vision.zoo.weights import load_classifier
 
-        return load_classifier(spec, self.store).to(self._ready_device())
+        return load_classifier(spec, self.store).to(self._placement.device())
 
-    def _ready_device(self) -> "torch.device":
-        with self._choosing:
-            if self._device is None:
-                self._device = devices.pick_device(self._choice)
-            return self._device
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """The result of ``work``; what the device says becomes what people can read.
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """What the device says becomes what people can read."""
+        Raises:
+            Busy, DeviceLost: as ``classify``.
+            Exception: what ``work`` raised.
+        """
+        self._placement.refuse_lost()
         try:
-            yield
+            return work()
         except Exception as error:
-            if devices.is_lost(error):
-                logger.critical("device lost device=%s", self._device)
-                raise DeviceLost(
-                    N_(
-                        "The device %(device)s stopped working, so no picture can be looked at. "
-                        "Restart Sightbox; if it happens again, look at the driver's messages."
-                    ),
-                    device=str(self._device),
-                ) from error
-            if not devices.is_out_of_memory(error):
+            if not devices.is_lost(error):
+                self._refuse_full(error)
                 raise
-            logger.warning("out of memory device=%s", self._device)
+        self._placement.lose(self._networks.clear)
+        return work()
+
+    def _refuse_full(self, error: Exception) -> None:
+        """Raises Busy after running out of memory, for which every network goes."""
+        if devices.is_out_of_memory(error):
+            logger.warning("out of memory")
             self._networks.clear()
             raise Busy(N_("There is no memory left for this network. Try again soon.")) from error

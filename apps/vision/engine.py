@@ -1,7 +1,6 @@
 """Torchvision detectors behind one small door. torch is imported when the first picture comes."""
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -10,12 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
-from apps.errors import N_, DeviceLost, WeightsError
+from apps.errors import N_, OutOfMemory, WeightsError
 from apps.vision import devices
 from apps.vision.batcher import Batcher
 from apps.vision.cache import Networks
 from apps.vision.cores import CoreShares
-from apps.vision.prepare import boxes_of, framed
+from apps.vision.limits import BatchLimits
+from apps.vision.placement import Placement
+from apps.vision.prepare import boxes_of, framed, off_device, on_device
 from apps.vision.types import Detections, EngineStatus
 from apps.vision.zoo.registry import (
     BEST_ON_CPU,
@@ -52,7 +53,7 @@ class EngineOptions:
     capacity: int = 64  # pictures that may wait
     cpu_threads: int = 0  # 0: as many as torch thinks best
     precision: str = "float32"  # of backbones on a GPU: float32 | bfloat16 | float16
-    fall_back: bool = False  # to the CPU when the GPU is lost
+    fall_back: bool = False  # to the CPU when the device is missing or lost
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class _Request:
     spec: DetectorSpec
     tensor: "torch.Tensor"  # float32, (3, h, w), 0..1, in the size that the network sees
     canvas: tuple[int, int]  # (height, width) with its padding
+
+    @property
+    def kind(self) -> tuple[str, tuple[int, int]]:
+        """What takes as much memory."""
+        return self.spec.name, self.canvas
 
 
 class TorchEngine:
@@ -94,16 +100,15 @@ class TorchEngine:
         )
         self._networks = Networks(
             self._load,
-            free=lambda: devices.memory(self._ready_device())[1],
-            dropped=lambda: devices.give_back(self._ready_device()),
+            free=lambda: devices.memory(self._placement.device())[1],
+            dropped=lambda: devices.give_back(self._placement.device()),
             keep=self.options.keep,
             idle=self.options.idle_seconds,
         )
-        self._choosing = threading.Lock()
-        self._limits: dict[tuple[str, tuple[int, int]], int] = {}  # after running out of memory
-        self._device: torch.device | None = None
-        self._shares = CoreShares(1)
-        self._lost: str | None = None  # the device that stopped working
+        self._placement = Placement(self.options.device, fall_back=self.options.fall_back)
+        self._limits = BatchLimits(self.options.batch)
+        self._sharing = threading.Lock()
+        self._shares: CoreShares | None = None  # until torch is there
 
     def detect(
         self,
@@ -124,8 +129,9 @@ class TorchEngine:
         Raises:
             NotFound: no such model.
             WeightsError: the weights are missing or changed; "auto" takes embedded ones then.
-            ConfigError: the chosen device does not exist here.
+            ConfigError: the chosen device does not exist here, and falling back is not wanted.
             Busy: too many pictures wait, and ``patient`` is false.
+            OutOfMemory: the device has no memory left for this picture.
             DeviceLost: the GPU stopped working, and falling back is not wanted.
         """
         size = size or picture.size
@@ -161,20 +167,15 @@ class TorchEngine:
     @property
     def trouble(self) -> str | None:
         """English message id: why it cannot work at present."""
-        return str(_lost(self._lost)) if self._lost and self._lost_for_good else None
+        return self._placement.trouble
+
+    def try_device(self) -> bool:
+        """Look for the device if that was not done, or in vain; whether it can work."""
+        return self._placement.try_device()
 
     def status(self) -> EngineStatus:
         """What the engine is doing; imports nothing that is not there yet, and never fails."""
-        name, used, free = self._lost, None, None
-        device = self._device
-        if device is not None and "torch" in sys.modules and not self._lost_for_good:
-            try:
-                used, free = devices.memory(device)
-                name = devices.describe(device)
-            except RuntimeError:  # the device is about to be found lost
-                name = str(device)
-            if self._lost:
-                name = f"{name} ({self._lost} was lost)"
+        name, used, free = self._placement.described()
         return EngineStatus(
             device=name,
             memory_used=used,
@@ -183,17 +184,14 @@ class TorchEngine:
             waiting=self._batcher.waiting,
             capacity=self._batcher.capacity,
             trouble=self.trouble,
+            lost=self._placement.is_lost,
         )
-
-    @property
-    def _lost_for_good(self) -> bool:
-        return self._lost is not None and not self.options.fall_back
 
     def _spec(self, model: str | None) -> DetectorSpec:
         name = model or self.default
         if name != AUTO:
             return self.lookup(name)
-        return choose(AUTO, self.store, gpu=self._ready_device().type == "cuda")
+        return choose(AUTO, self.store, gpu=self._placement.device().type == "cuda")
 
     def _request(
         self, spec: DetectorSpec, picture: Image.Image
@@ -221,108 +219,94 @@ class TorchEngine:
 
     def _largest(self, request: _Request) -> int:
         """Pictures like this one in a batch at most."""
-        most = self._limits.get((request.spec.name, request.canvas), self.options.batch)
-        if self._ready_device().type != "cpu":
+        most = self._limits.of(request.kind)
+        if self._placement.device().type != "cpu":
             return most
         height, width = request.canvas
         return min(most, CPU_PIXELS // (height * width * self._lanes(request)))
 
     def _lanes(self, request: _Request) -> int:
         """Batches at once, this one among them: a small network cannot keep many cores busy."""
-        if self._ready_device().type != "cpu":
+        if self._placement.device().type != "cpu":
             return 1
         height, width = request.canvas
-        return max(1, min(self._shares.cores, CPU_PIXELS // (height * width)))
+        return max(1, min(self._core_shares().cores, CPU_PIXELS // (height * width)))
 
     # -- one batch at a time ---------------------------------------------------------------
 
     def _run(self, batch: Sequence[_Request]) -> list[dict[str, Any]]:
         """A result {"boxes", "labels", "scores"} in lists for each of ``batch``."""
-        return self._guarded(lambda: self._forward(batch), batch[0].spec, batch)
+        found = self._guarded(lambda: self._forward(batch), batch[0].spec, batch)
+        self._limits.went_well(batch[0].kind, len(batch))
+        return found
 
     def _guarded(
         self, work: Callable[[], T], spec: DetectorSpec, batch: Sequence[_Request] = ()
     ) -> T:
         """The result of ``work`` on the device; once more where that can help.
 
+        After running out of memory other models go first; then such batches become smaller, and
+        the batcher halves this one.
+
         Raises:
             DeviceLost: the device is gone, and falling back is not wanted.
+            OutOfMemory: there is none left for it.
             Exception: what ``work`` raised.
         """
-        if self._lost and self._lost_for_good:
-            raise _lost(self._lost)
+        self._placement.refuse_lost()
         try:
             return work()
         except Exception as error:
             lost = devices.is_lost(error)
-            if not lost and not self._make_room(error, spec, batch):
+            if not lost and not devices.is_out_of_memory(error):
                 raise
         # Outside of the handler, whose traceback keeps the tensors of the failed run alive.
         if lost:
-            self._lose()
-        return work()
+            self._placement.lose(self._networks.clear)
+        elif not self._networks.clear(but=spec.name):
+            raise self._no_room(batch)
+        try:
+            return work()
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+        raise self._no_room(batch)
 
-    def _make_room(self, error: Exception, spec: DetectorSpec, batch: Sequence[_Request]) -> bool:
-        """After running out of memory: whether the same work is worth another try.
-
-        Other models go first; then such batches become smaller, and the batcher halves this one.
-        """
-        if not devices.is_out_of_memory(error):
-            return False
-        if self._networks.clear(but=spec.name):
-            return True
-        if len(batch) > 1:
-            half = len(batch) // 2
-            self._limits[spec.name, batch[0].canvas] = half
-            logger.warning("out of memory, batches of at most %d now model=%s", half, spec.name)
-        devices.give_back(self._ready_device())
-        return False
-
-    def _lose(self) -> None:
-        """Go on without the device: on the CPU, or not at all.
-
-        Raises:
-            DeviceLost: falling back is not wanted.
-        """
-        import torch
-
-        device = self._ready_device()
-        self._lost = str(device)
-        logger.critical("device lost device=%s fall_back=%s", device, self.options.fall_back)
-        self._device = torch.device("cpu")
-        devices.heard(self.options.device, cuda=False)
-        self._networks.clear()
-        if not self.options.fall_back:
-            raise _lost(self._lost)
+    def _no_room(self, batch: Sequence[_Request]) -> OutOfMemory:
+        """What is said after running out of memory, when nothing else can go."""
+        if batch:
+            self._limits.too_many(batch[0].kind, len(batch))
+        devices.give_back(self._placement.device())
+        return OutOfMemory(
+            N_("There is not enough memory for this picture at present. Try again soon.")
+        )
 
     def _forward(self, batch: Sequence[_Request]) -> list[dict[str, Any]]:
         import torch
 
-        device = self._ready_device()
+        device = self._placement.device()
         network = self._networks.get(batch[0].spec)
-        share = self._shares.one() if device.type == "cpu" else nullcontext()
+        share = self._core_shares().one() if device.type == "cpu" else nullcontext()
         with torch.inference_mode(), share:
-            outputs = network([_on_device(one.tensor, device) for one in batch])
-            return [_on_cpu(output) for output in outputs]
+            outputs = network([on_device(one.tensor, device) for one in batch])
+            return [off_device(output) for output in outputs]
 
     def _load(self, spec: DetectorSpec) -> "nn.Module":
         from apps.vision.optimize import optimize, prime
         from apps.vision.zoo.weights import load_detector
 
-        device = self._ready_device()
+        device = self._placement.device()
         network = optimize(load_detector(spec, self.store), device, self.options.precision)
         prime(network, device)
         return network
 
-    def _ready_device(self) -> "torch.device":
-        with self._choosing:
-            if self._device is None:
+    def _core_shares(self) -> CoreShares:
+        with self._sharing:
+            if self._shares is None:
                 import torch
 
                 self._shares = CoreShares(self.options.cpu_threads or torch.get_num_threads())
-                self._device = devices.pick_device(self.options.device)
-                devices.heard(self.options.device, cuda=self._device.type == "cuda")
-            return self._device
+            return self._shares
 
 
 def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
@@ -343,28 +327,3 @@ def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
 def preferred(*, gpu: bool) -> DetectorSpec:
     """What ``auto`` would use if all weights were there."""
     return BEST_ON_GPU if gpu else BEST_ON_CPU
-
-
-def _on_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
-    """From pinned memory the copy to a GPU need not wait for the CPU."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _on_cpu(output: dict[str, Any]) -> dict[str, Any]:
-    """What a network says about one picture, off the device: lists, and masks as an array."""
-    found = {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
-    if "masks" in output:
-        found["masks"] = output["masks"].float().cpu().numpy()
-    return found
-
-
-def _lost(device: str) -> DeviceLost:
-    return DeviceLost(
-        N_(
-            "The device %(device)s stopped working, so no picture can be looked at. Restart "
-            "Sightbox; if it happens again, look at the driver's messages."
-        ),
-        device=device,
-    )

@@ -43,5 +43,8 @@ class FakeEngine:
     def trouble(self) -> str | None:
         return self.state.trouble
 
+    def try_device(self) -> bool:
+        return self.trouble is None
+
     def status(self) -> EngineStatus:
         return self.state

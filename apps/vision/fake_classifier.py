@@ -4,7 +4,7 @@ from PIL import Image
 
 from apps.errors import N_, NotFound
 from apps.vision.conversion import convert
-from apps.vision.types import Classification, Explanation, Guess, Layer, Step
+from apps.vision.types import Classification, Explanation, Guess, Layer, LoadedModel, Step
 from apps.vision.zoo.classifiers import get_classifier
 
 SURE = 0.9  # probability of its first guess; the others share the rest
@@ -19,6 +19,7 @@ class FakeClassifier:
     def __init__(self, label: str = "", error: Exception | None = None) -> None:
         self.label = label
         self.error = error
+        self.loaded: tuple[LoadedModel, ...] = ()
 
     def classify(
         self, picture: Image.Image, model: str, *, top: int = 5, invert: bool | None = None
@@ -50,6 +51,9 @@ class FakeClassifier:
         return Explanation(
             label or found.guesses[0].label, last.convert("RGB"), (Step("features.0", last),)
         )
+
+    def status(self) -> tuple[LoadedModel, ...]:
+        return self.loaded
 
     def layers(self, model: str) -> tuple[Layer, ...]:
         spec = get_classifier(model)

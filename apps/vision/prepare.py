@@ -1,10 +1,13 @@
 """Before and after a network: pictures that it can take, and its answer in the picture's pixels."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apps.vision import masks
 from apps.vision.types import SCORE_FLOOR, Box
 from apps.vision.zoo.registry import DetectorSpec
+
+if TYPE_CHECKING:
+    import torch
 
 # Detectors see 320 to 1,333 pixels on the longest side. A JPEG that is unpacked at a half of its
 # size with this much left is four times as fast; its boxes move by what docs/performance.md says.
@@ -41,3 +44,18 @@ def boxes_of(
             mask = masks.of_output(output, place, scale, size)
             boxes.append(Box(label, min(score, 1.0), x1, y1, x2, y2, mask))
     return tuple(sorted(boxes, key=lambda box: -box.score))
+
+
+def on_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """From pinned memory the copy to a GPU need not wait for the CPU."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def off_device(output: dict[str, Any]) -> dict[str, Any]:
+    """What a network says about one picture, off the device: lists, and masks as an array."""
+    found = {name: output[name].cpu().tolist() for name in ("boxes", "labels", "scores")}
+    if "masks" in output:
+        found["masks"] = output["masks"].float().cpu().numpy()
+    return found

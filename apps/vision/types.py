@@ -54,6 +54,7 @@ class EngineStatus:
     waiting: int  # pictures that no batch has taken yet
     capacity: int
     trouble: str | None  # English message id: why it cannot work at present
+    lost: bool = False  # its device is gone, and only a new process can help
 
 
 class Engine(Protocol):
@@ -77,6 +78,7 @@ class Engine(Protocol):
 
         Raises:
             Busy: too many pictures wait, and ``patient`` is false.
+            OutOfMemory: there is no memory left for this picture.
             DetectionError: this picture or these weights can never work.
         """
         ...
@@ -88,6 +90,10 @@ class Engine(Protocol):
     @property
     def trouble(self) -> str | None:
         """English message id: why it cannot work at present; asks nothing of the device."""
+        ...
+
+    def try_device(self) -> bool:
+        """Look for the device if that was not done, or in vain; whether it can work."""
         ...
 
     def status(self) -> EngineStatus:
@@ -175,6 +181,10 @@ class Classifier(Protocol):
             NotFound: no such model, or it has no such class.
             WeightsError: as ``classify``.
         """
+        ...
+
+    def status(self) -> tuple[LoadedModel, ...]:
+        """The networks in memory; quick, and imports nothing."""
         ...
 
     def layers(self, model: str) -> tuple[Layer, ...]:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from apps.config import ROOT
-from apps.errors import Busy, ConfigError, DeviceLost, WeightsError
+from apps.errors import Busy, ConfigError, DeviceLost, OutOfMemory, WeightsError
 from apps.vision.devices import pick_device
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.prepare import boxes_of
@@ -231,9 +231,29 @@ def test_a_device_that_is_not_there_is_named(choice):
         pick_device(choice)
 
 
-def test_the_engine_says_so_too():
-    with pytest.raises(ConfigError, match="banana"):
-        engine_of(device="banana").detect(Image.new("RGB", (64, 64)))
+def test_an_engine_without_its_device_is_in_trouble_until_it_is_there(monkeypatch):
+    engine = engine_of(device="cuda:99")
+    picture = Image.new("RGB", (64, 64))
+    assert engine.trouble is None
+    with pytest.raises(ConfigError, match="cuda:99"):
+        engine.detect(picture)
+    assert not engine.try_device()
+    status = engine.status()
+    assert status.trouble == "SIGHTBOX_DEVICE is cuda:99, which this machine does not have."
+    assert (status.device, status.lost) == ("cuda:99 (not found)", False)
+    monkeypatch.setattr("apps.vision.devices.pick_device", lambda _: pick_device("cpu"))
+    assert engine.try_device()
+    assert engine.trouble is None
+    assert_sound(engine.detect(picture), picture.size)
+
+
+def test_with_the_fallback_the_cpu_stands_in_for_a_device_that_is_not_there():
+    options = EngineOptions("cuda:99", fall_back=True)
+    engine = TorchEngine(EMBEDDED, BLOOD_CELLS.name, options)
+    picture = Image.new("RGB", (64, 64))
+    assert_sound(engine.detect(picture), picture.size)
+    assert engine.trouble is None
+    assert engine.status().device == "cpu (cuda:99 was not found)"
 
 
 def test_auto_is_cuda_where_there_is_one_and_else_the_cpu():
@@ -382,7 +402,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
     engine.warm()
     spy = Spy(engine)
 
+    kinds = set()
+
     def before(batch):
+        kinds.add(batch[0].kind)
         if len(batch) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -392,7 +415,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
         assert all(isinstance(result, Detections) for result in crowd(engine, pictures))
     if max(spy.sizes) > 2:  # nearly always: eight threads wait for one
         assert "out of memory" in caplog.text
-        assert max(engine._limits.values()) < max(spy.sizes)
+        assert all(engine._limits.of(kind) < max(spy.sizes) for kind in kinds)
 
 
 def test_out_of_memory_unloads_other_models_first():
@@ -412,6 +435,27 @@ def test_out_of_memory_unloads_other_models_first():
     spy.before = before  # type: ignore[method-assign]
     assert engine.detect(Image.new("RGB", (64, 64)), "b.x").model == "b.x"
     assert [model.name for model in engine.status().models] == ["b.x"]
+
+
+def test_a_picture_that_does_not_fit_even_alone_is_told_to_come_later():
+    import torch
+
+    engine = engine_of()
+    engine.warm()
+    spy = Spy(engine)
+    failures = [torch.OutOfMemoryError("CUDA out of memory.")]
+
+    def before(batch):
+        if failures:
+            raise failures.pop()
+
+    spy.before = before  # type: ignore[method-assign]
+    picture = Image.new("RGB", (64, 64))
+    with pytest.raises(OutOfMemory, match="not enough memory") as caught:
+        engine.detect(picture)
+    assert (caught.value.status, caught.value.retry_after) == (503, 5)
+    assert caught.value.__context__ is None  # its traceback would keep the tensors of the run
+    assert_sound(engine.detect(picture), picture.size)
 
 
 def test_a_full_engine_says_busy(engine):
@@ -484,6 +528,7 @@ def test_a_lost_gpu_fails_cleanly_and_is_reported():
             engine.detect(picture)
     status = engine.status()
     assert "stopped working" in str(status.trouble)
+    assert status.lost
     assert status.models == ()
 
 
@@ -503,6 +548,27 @@ def test_with_the_fallback_a_lost_gpu_costs_time_and_no_picture(engine):
     status = other.status()
     assert status.trouble is None
     assert "was lost" in str(status.device)
+
+
+def test_two_threads_that_find_the_gpu_lost_leave_it_once(engine, caplog):
+    options = EngineOptions("cpu", cpu_threads=2, fall_back=True)
+    caplog.set_level("INFO")
+    other = TorchEngine(EMBEDDED, BLOOD_CELLS.name, options)
+    other.warm()
+    together, failed = threading.Barrier(2, timeout=60), set()
+    spy = Spy(other)
+
+    def before(batch):
+        if threading.get_ident() not in failed:
+            failed.add(threading.get_ident())
+            together.wait()
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    spy.before = before  # type: ignore[method-assign]
+    found = crowd(other, [smear(seed)[0] for seed in range(2)])
+    assert all(isinstance(one, Detections) for one in found)
+    assert caplog.text.count("device lost") == 1
+    assert caplog.text.count("unloaded model") == 1
 
 
 # -- GPU -----------------------------------------------------------------------------------
