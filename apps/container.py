@@ -255,7 +255,7 @@ def _work(
 ) -> _Work:
     engine = adapters.engine_of(app, models)
     lost_after = timedelta(seconds=adapters.seconds_of(app, "WORKER_LOST_SECONDS"))
-    workers = WorkerService(session, lost_after, lambda: engine.status().device)
+    workers = WorkerService(session, lost_after, engine.status)
     # Where the same process detects; elsewhere nobody would come for them.
     handover = Handover() if app.config["QUEUE"] == "thread" else Handover(limit=0)
     # What another process may be able to do: workers have folders of weights of their own. One

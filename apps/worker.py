@@ -154,6 +154,10 @@ def _beat() -> None:
     services().video_detections.recover()
     services().import_jobs.recover()
     services().export_jobs.recover()
+    if services().detections.engine.status().lost and not pauses.ending.is_set():
+        logger.critical("the device is lost: this worker ends, and whoever started it starts anew")
+        pauses.ending.set()
+        os.kill(os.getpid(), signal.SIGTERM)  # as its supervisor would stop it
 
 
 life = heartbeat(flask_app, services(flask_app).workers, _beat)

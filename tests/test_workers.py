@@ -1,22 +1,27 @@
 """Who detects: heartbeats, and workers that fell silent."""
 
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import update
 
+from apps.config import ROOT
 from apps.container import services
 from apps.errors import ConfigError
 from apps.extensions import db
 from apps.jobs.heartbeat import Heartbeat
 from apps.models import Annotation, Image, ImageStatus, Verdict, Worker, utcnow
 from apps.services.workers import FORGOTTEN_AFTER, is_alive, worker_name
-from apps.vision.types import Box
+from apps.vision.types import Box, EngineStatus, LoadedModel
 
 PATIENCE = 20  # seconds
 ELSEWHERE = "gpu-2:7:another-boot:1234"  # a worker on another machine
@@ -86,6 +91,81 @@ def test_the_commands_show_and_check_the_workers_of_this_host(app):
     said = runner.invoke(args=["workers", "list"]).output
     assert f"{ELSEWHERE}\talive\t-\t" in said
     assert worker_name() in said
+
+
+ENGINE = EngineStatus(
+    "cuda:0 (Test GPU)", 3 * 2**30, 2**30, (LoadedModel("fake.test", 2**20, 5.0),), 2, 8, None
+)
+
+
+def test_a_worker_tells_how_its_engine_is(app, admin):
+    services(app).detections.engine.state = ENGINE
+    with app.app_context():
+        services(app).workers.beat()
+    services(app).detections.engine.state = replace(ENGINE, models=(), memory_free=None)
+    [worker] = listed(app)
+    assert (worker.device, worker.engine, worker.trouble) == (ENGINE.device, ENGINE, None)
+    page = admin.get("/crud/status").text
+    assert "Memory free <span" in page
+    for text in ("1.0 GB", "2 of 8", "fake.test"):
+        assert text in page, text
+    assert set(re.findall(r'data-text="([^"]+)"', page)) <= set(
+        admin.get("/crud/status.json").json["texts"]
+    )
+
+
+def test_a_worker_that_cannot_work_fails_the_check_of_its_host(app, admin):
+    services(app).detections.engine.state = replace(ENGINE, trouble="The device cuda is lost.")
+    with app.app_context():
+        services(app).workers.beat()
+    runner = app.test_cli_runner()
+    checked = runner.invoke(args=["workers", "check"])
+    assert checked.exit_code == 1
+    assert "cannot work. The device cuda is lost." in checked.output
+    assert "\tin trouble\t" in runner.invoke(args=["workers", "list"]).output
+    assert "The device cuda is lost." in admin.get("/crud/status").text
+    with app.app_context():
+        services(app).detections.engine.state = ENGINE
+        services(app).workers.beat()
+    assert runner.invoke(args=["workers", "check"]).exit_code == 0
+
+
+LOST = """
+import os, signal
+import apps.worker as worker
+from apps.container import services
+from apps.extensions import db
+from apps.vision.fake import FakeEngine
+from dataclasses import replace
+
+stopped = []
+signal.signal(signal.SIGTERM, lambda *_: stopped.append("stopped"))
+engine = FakeEngine()
+object.__setattr__(services(worker.flask_app).detections, "engine", engine)
+with worker.flask_app.app_context():
+    db.create_all()
+    worker._beat()
+    print(stopped)
+    engine.state = replace(engine.state, trouble="lost", lost=True)
+    worker._beat()
+    worker._beat()
+    print(stopped)
+"""
+
+
+def test_a_worker_whose_gpu_is_lost_ends_so_that_its_supervisor_starts_a_new_one(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTBOX_")}
+    environment |= {
+        "SIGHTBOX_INSTANCE_PATH": str(tmp_path),
+        "SIGHTBOX_QUEUE": "celery",
+        "SIGHTBOX_CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "['stopped']"]
+    assert "this worker ends" in done.stderr
 
 
 # -- whose pictures go to others -----------------------------------------------------------

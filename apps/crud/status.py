@@ -144,11 +144,14 @@ def _texts(now: Snapshot) -> dict[str, str]:
     for worker in now.workers:
         texts[f"seen {worker.name}"] = _duration((now.at - worker.seen_at).total_seconds())
         texts[f"has {worker.name}"] = _number(len(worker.pictures))
+        if worker.engine:
+            told = _engine_texts(worker.engine)
+            texts |= {f"{name} {worker.name}": text for name, text in told.items()}
     texts |= {f"per_minute_{minutes}": _number(n) for minutes, n in now.per_minute.items()}
-    return texts | _engine_texts(now.engine, now.classifiers)
+    return texts | _engine_texts(now.engine) | _idle_texts(now.classifiers)
 
 
-def _engine_texts(engine: EngineStatus, classifiers: tuple[LoadedModel, ...]) -> dict[str, str]:
+def _engine_texts(engine: EngineStatus) -> dict[str, str]:
     texts = {
         "memory_used": _size(engine.memory_used),
         "memory_free": _size(engine.memory_free),
@@ -158,8 +161,11 @@ def _engine_texts(engine: EngineStatus, classifiers: tuple[LoadedModel, ...]) ->
             places=_number(engine.capacity),
         ),
     }
-    models = (*engine.models, *classifiers)
-    return texts | {f"idle {model.name}": _duration(model.idle_seconds) for model in models}
+    return texts | _idle_texts(engine.models)
+
+
+def _idle_texts(models: tuple[LoadedModel, ...]) -> dict[str, str]:
+    return {f"idle {model.name}": _duration(model.idle_seconds) for model in models}
 
 
 def _marks(now: Snapshot) -> dict[str, str]:
@@ -167,11 +173,18 @@ def _marks(now: Snapshot) -> dict[str, str]:
     engine = now.engine
     parts: dict[str, object] = {
         "trouble": engine.trouble,
-        "engine": (engine.device, [model.name for model in (*engine.models, *now.classifiers)]),
+        "engine": (engine.device, _models(engine), [model.name for model in now.classifiers]),
         "failures": [(failure.image_id, failure.at) for failure in now.failures],
-        "workers": [(worker.name, worker.device, worker.alive) for worker in now.workers],
+        "workers": [
+            (worker.name, worker.device, worker.alive, worker.trouble, _models(worker.engine))
+            for worker in now.workers
+        ],
     }
     return {name: f"{zlib.crc32(str(part).encode()):08x}" for name, part in parts.items()}
+
+
+def _models(engine: EngineStatus | None) -> list[str]:
+    return [model.name for model in engine.models] if engine else []
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.models import Image, ImageStatus, Worker
 from apps.models.types import UTCDateTime
+from apps.vision.types import EngineStatus, LoadedModel
 
 STUCK_AFTER = timedelta(minutes=30)  # no detection takes that long, however alive its worker is
 FORGOTTEN_AFTER = timedelta(days=1)  # until then people can see which worker disappeared
@@ -34,6 +35,12 @@ class WorkerState:
     seen_at: datetime
     alive: bool
     pictures: tuple[int, ...]  # ids of what it looks at just now
+    engine: EngineStatus | None  # when it was last seen; None: an earlier version's
+
+    @property
+    def trouble(self) -> str | None:
+        """English message id: why it could not work when it was last seen."""
+        return self.engine.trouble if self.engine else None
 
 
 @dataclass(frozen=True)
@@ -42,18 +49,22 @@ class WorkerService:
 
     Args:
         lost_after: silence after which a worker counts as gone.
-        device: what this process computes on, as far as it knows.
+        engine: how the one of this process is.
     """
 
     session: scoped_session[Session]
     lost_after: timedelta
-    device: Callable[[], str | None]
+    engine: Callable[[], EngineStatus]
 
     def beat(self) -> None:
         """Say that this process is there. A process that stops saying so loses its pictures."""
         name = worker_name()
-        device = self.device()
-        values = {"seen_at": func.now(), "device": device[:80] if device else None}
+        engine = self.engine()
+        values = {
+            "seen_at": func.now(),
+            "device": engine.device[:80] if engine.device else None,
+            "engine": asdict(engine),
+        }
         known = self.session.scalar(
             update(Worker).where(Worker.name == name).values(values).returning(Worker.name)
         )
@@ -86,6 +97,7 @@ class WorkerService:
                 worker.seen_at,
                 now - worker.seen_at <= self.lost_after,
                 tuple(sorted(row.id for row in claims if row.claimed_by == worker.name)),
+                None if worker.engine is None else _engine(worker.engine),
             )
             for worker in workers
         ]
@@ -128,6 +140,13 @@ class WorkerService:
     def _now(self) -> datetime:
         """By the database's clock: those of several machines differ."""
         return self.session.scalars(select(type_coerce(func.now(), UTCDateTime))).one()
+
+
+def _engine(told: dict[str, Any]) -> EngineStatus:
+    """What a worker of this version or a later one has told."""
+    known: dict[str, Any] = {field.name: told.get(field.name) for field in fields(EngineStatus)}
+    models = [LoadedModel(m["name"], m["bytes"], m["idle_seconds"]) for m in told["models"]]
+    return EngineStatus(**known | {"models": tuple(models)})
 
 
 def is_alive(name: str) -> bool | None:

@@ -1,0 +1,21 @@
+"""how the engine of each worker is: memory, models, what waits, trouble
+
+Revision: e71b4c92d0a8
+After: 6c2f9a71b3d4
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "e71b4c92d0a8"
+down_revision = "6c2f9a71b3d4"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("workers", sa.Column("engine", sa.JSON(none_as_null=True), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("workers", "engine")
