@@ -51,6 +51,7 @@ from apps.services.room import ExportRoom
 from apps.services.selections import SelectionService
 from apps.services.single_boxes import SingleBoxService
 from apps.services.status import StatusService
+from apps.services.sweeping import SweepService
 from apps.services.tags import TagService
 from apps.services.tokens import TokenService
 from apps.services.trash import TrashService
@@ -116,6 +117,7 @@ class Container:
     webhook_queue: Queue
     workers: WorkerService
     status: StatusService
+    sweeping: SweepService
     metrics: Metrics
     engine_here: bool  # False: only other processes detect
 
@@ -197,6 +199,7 @@ def init_app(app: Flask) -> None:
         deliveries=work.deliveries,
         webhook_queue=work.webhook_queue,
         workers=work.workers,
+        sweeping=SweepService(session, storage),
         status=StatusService(session, here, classifier, adapters.folder_of(storage)),
         metrics=metrics,
         engine_here=queue.works_here,

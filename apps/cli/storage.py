@@ -1,4 +1,4 @@
-"""``flask storage``: is it there, and moving the files of every picture to it."""
+"""``flask storage``: is it there, moving the files of every picture to it, and leftovers."""
 
 import json
 from typing import NoReturn
@@ -44,6 +44,30 @@ def copy(place: str, from_options: str) -> None:
     except OSError as error:
         _unreachable(error)
     _summary(report)
+
+
+@storage.command("sweep")
+@click.option("--yes", is_flag=True, help="Delete them; without it they are only listed.")
+def sweep(*, yes: bool) -> None:
+    """List files older than a day that no row names: what killed processes left behind."""
+    try:
+        found = list(services().sweeping.orphans())
+        for file in found:
+            click.echo(f"{file.modified:%Y-%m-%d %H:%M}\t{file.bytes}\t{file.key}")
+        size = sum(file.bytes for file in found)
+        if not yes or not found:
+            more = ". Nothing was deleted; --yes does it." if found else "."
+            click.echo(f"{len(found)} files, {size} bytes{more}")
+            return
+        if not services().sweeping.any_named():
+            raise click.ClickException(
+                "No file of this storage belongs to this database. Do they belong together? "
+                "Nothing was deleted."
+            )
+        services().sweeping.delete(found)
+    except OSError as error:
+        raise click.ClickException(f"The storage does not answer: {error}") from error
+    click.echo(f"{len(found)} files, {size} bytes deleted.")
 
 
 def _unreachable(error: OSError) -> NoReturn:

@@ -1,6 +1,20 @@
 """Blobs by key, wherever they are kept."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO, Protocol
+
+TEMPORARY = ".new-"  # how names of files begin that are being written
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """Something that lies in a storage."""
+
+    key: str
+    bytes: int
+    modified: datetime  # in UTC
 
 
 class Storage(Protocol):
@@ -32,6 +46,10 @@ class Storage(Protocol):
 
     def delete(self, *keys: str) -> None:
         """Forget ``keys``; one that is not there is no error, others are logged."""
+        ...
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """Everything whose key begins with ``folder`` and "/", unfinished files too; no order."""
         ...
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,8 @@ from fsspec.exceptions import FSTimeoutError
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from apps.storage import TEMPORARY, StoredFile
+from apps.storage.disk import sync_folder
 from apps.storage.settings import S3, checked_options, checked_presign, checked_scheme
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ BLOCK = 4 * 2**20  # bytes asked for at once, and held in memory, while a blob i
 PART = 16 * 2**20  # bytes of one part of a blob that is sent in parts: 10,000 make 160 GB
 PROBE = ".check"  # written and deleted again by check()
 AT_ONCE = 32  # connections to a server, and keys deleted at the same time
+LISTING = 600  # seconds for the names of one folder
 DELETE_BATCH = 64  # keys; when all of a batch fail, the server is away and the rest is left
 
 # A dead server is an error after WAIT, not a hang: a PUT that waits for "100 Continue" has no other
@@ -147,6 +151,18 @@ class FsspecStorage:
 
         with ThreadPoolExecutor(min(AT_ONCE, len(keys))) as pool:
             return list(pool.map(one, keys))
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        with _as_os_error():
+            fs, path = self._at(folder)
+            limit = {"timeout": LISTING} if isinstance(fs, AsyncFileSystem) else {}
+            try:
+                found = fs.find(path, detail=True, **limit)
+            except FileNotFoundError:
+                return
+        for place, info in found.items():
+            key = f"{folder}/{place.rpartition(f'{path}/')[2]}"
+            yield StoredFile(key, int(info["size"]), _modified(info))
 
     def check(self) -> None:
         self.put(PROBE, b"")
@@ -273,6 +289,16 @@ def _in_time(fs: Any, size: int = 0) -> dict[str, float]:
     return {"timeout": WAIT + size / SLOWEST} if isinstance(fs, AsyncFileSystem) else {}
 
 
+def _modified(info: Mapping[str, Any]) -> datetime:
+    """Drivers disagree; a file whose age is not told counts as new."""
+    told = info.get("LastModified") or info.get("mtime") or info.get("created")
+    if isinstance(told, int | float):
+        return datetime.fromtimestamp(told, UTC)
+    if isinstance(told, datetime):
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+    return datetime.now(UTC)
+
+
 def _send(fs: Any, path: str, source: BinaryIO) -> None:
     """In parts, to a server that shows the whole when the last one is there."""
     target = fs.open(path, "wb", block_size=PART, autocommit=False)
@@ -291,7 +317,7 @@ def _replace(fs: Any, path: str, source: BinaryIO) -> None:
     """Write beside ``path`` and move there, for filesystems that show half a file."""
     folder = posixpath.dirname(path)
     fs.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.new-{uuid.uuid4().hex}"
+    temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
     local = isinstance(fs, LocalFileSystem)
     try:
         with fs.open(temporary, "wb") as file:
@@ -301,6 +327,7 @@ def _replace(fs: Any, path: str, source: BinaryIO) -> None:
                 os.fsync(file.fileno())
         if local:
             Path(temporary).replace(path)  # mv would copy where it cannot rename
+            sync_folder(folder)
         else:
             fs.mv(temporary, path)
     except BaseException:

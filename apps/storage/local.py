@@ -7,8 +7,13 @@ import re
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+
+from apps.storage import TEMPORARY, StoredFile
+from apps.storage.disk import sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +33,7 @@ class LocalStorage:
 
     def put_file(self, key: str, file: BinaryIO) -> None:
         folder, name = self._folder_and_name(key)
-        temporary = f"{folder}/.new-{uuid.uuid4().hex}"
+        temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
         target = _new_file(temporary)
         try:
             with target:
@@ -39,6 +44,7 @@ class LocalStorage:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+        sync_folder(folder)
 
     def open(self, key: str) -> BinaryIO:
         return self._path(key).open("rb")
@@ -52,6 +58,18 @@ class LocalStorage:
                 self._path(key).unlink(missing_ok=True)
             except OSError:  # the others must go all the same
                 logger.exception("not deleted key=%s", key)
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        for place, _folders, names in os.walk(self._path(folder)):
+            for name in names:
+                path = Path(place, name)
+                try:
+                    found = path.stat()
+                except FileNotFoundError:  # deleted meanwhile
+                    continue
+                key = path.relative_to(self.root.resolve()).as_posix()
+                modified = datetime.fromtimestamp(found.st_mtime, UTC)
+                yield StoredFile(key, found.st_size, modified)
 
     def check(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)

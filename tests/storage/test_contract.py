@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,17 @@ def test_a_stream_that_breaks_leaves_nothing(place):
     with pytest.raises(OSError, match="broke"):
         place.storage.put_file("video/a.mp4", Broken(b"x" * 40 * 2**20))
     assert place.keys() == []
+
+
+def test_files_are_listed_with_size_and_age_below_their_folder(storage):
+    assert list(storage.files("original")) == []
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    storage.put("original/a.jpg", b"123")
+    storage.put("original/b.jpg", b"")
+    storage.put("originals/c.jpg", b"x")
+    found = sorted(storage.files("original"), key=lambda file: file.key)
+    assert [(file.key, file.bytes) for file in found] == [
+        ("original/a.jpg", 3),
+        ("original/b.jpg", 0),
+    ]
+    assert all(before < file.modified < datetime.now(UTC) + timedelta(seconds=5) for file in found)

@@ -1,6 +1,8 @@
 """Files below one folder, beyond what test_contract.py asks of every storage."""
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +41,30 @@ def test_a_failed_put_leaves_the_old_state_and_no_half_file(
     assert files(tmp_path) == ["blobs/original/a"]
     with storage.open("original/a") as file:
         assert file.read() == b"old"
+
+
+def test_the_folder_is_synced_after_the_file_has_its_name(storage, tmp_path, monkeypatch):
+    folder = tmp_path / "blobs" / "original"
+    real, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            synced.append(files(folder))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.put("original/a", b"x")
+    assert synced == [["a"]]
+
+
+def test_a_disk_that_syncs_no_folders_is_no_error(storage, monkeypatch):
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.put("original/a", b"x")
+    assert storage.size("original/a") == 1
 
 
 def test_a_reader_sees_the_old_bytes_while_new_ones_come(storage):
