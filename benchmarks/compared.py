@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from benchmarks.report import Row
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -16,6 +18,6 @@ class Compared:
     def good(self) -> bool:
         return abs(self.said - self.measured) <= self.within
 
-    def text(self) -> str:
-        verdict = "" if self.good else "  DIFFERS"
-        return f"{self.name:<40} card {self.said:.4f}  measured {self.measured:.4f}{verdict}"
+    def row(self) -> Row:
+        note = f"card {self.said:.4f}, measured {self.measured:.4f}, within {self.within:.4f}"
+        return Row(self.name, abs(self.said - self.measured) / self.within, most=1.0, note=note)

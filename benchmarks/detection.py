@@ -1,5 +1,6 @@
 """What the engine adds to the plain torchvision call on the same picture."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.zoo.registry import BLOOD_CELLS
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
+from benchmarks.report import Row, arguments, report
 from benchmarks.timing import median_ratio
 
 ROUNDS = 31
+MOST = {"engine": 0.9, "decode": 0.3, "derivatives": 0.3}
 
 
-def main() -> None:
-    """Print the ratios."""
+def main() -> int:
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=ROUNDS)
+    options = parser.parse_args()
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     file = encode_jpeg(picture)
@@ -32,13 +37,21 @@ def main() -> None:
     def plain() -> object:
         return model([tensor])
 
-    for name, work in (
-        ("engine", lambda: engine.detect(picture)),
-        ("decode", lambda: decode(file)),
-        ("derivatives", lambda: derivatives(picture)),
-    ):
-        print(f"{name} / plain torchvision: {median_ratio(work, plain, ROUNDS):.2f}")
+    parts = {
+        "engine": lambda: engine.detect(picture),
+        "decode": lambda: decode(file),
+        "derivatives": lambda: derivatives(picture),
+    }
+    rows = [
+        Row(
+            f"{name} / plain torchvision",
+            median_ratio(work, plain, options.rounds),
+            most=MOST[name],
+        )
+        for name, work in parts.items()
+    ]
+    return report(rows, check=options.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

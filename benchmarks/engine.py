@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from apps.vision.decode import decode
 from apps.vision.engine import EngineOptions, TorchEngine
-from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, DetectorSpec
+from apps.vision.zoo.registry import BEST_ON_CPU, DetectorSpec, detectors
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
 from benchmarks.calibrated import calibrated
@@ -78,7 +78,10 @@ def measure(
 def main() -> int:
     options = arguments(__doc__).parse_args()
     pictures = [decode(data).picture for data in files(options.data)][:PICTURES]
-    rows = measure(BLOOD_CELLS, WeightsStore(Path()), pictures, options.rounds)
+    rows = []
+    for spec in detectors():
+        if spec.weights.embedded:
+            rows += measure(spec, WeightsStore(Path()), pictures, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         spec, store = calibrated(BEST_ON_CPU.name, pictures[:6], Path(folder))
         rows += measure(spec, store, pictures, options.rounds)

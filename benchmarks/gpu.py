@@ -1,6 +1,7 @@
 """A CUDA device: pictures a second, the engine against a bare loop, boxes, and memory."""
 
 import gc
+import statistics
 import sys
 import tempfile
 import time
@@ -12,8 +13,10 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from apps.vision.decode import decode
+from apps.vision.devices import main_memory
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.optimize import PRECISIONS, optimize, resample, seen_size
+from apps.vision.types import SCORE_FLOOR, Box
 from apps.vision.zoo.registry import BEST_ON_GPU, DetectorSpec
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
@@ -22,9 +25,11 @@ from benchmarks.engine import threaded
 from benchmarks.pictures import files
 from benchmarks.report import Row, arguments, report
 from benchmarks.timing import median_ratio
+from tests.vision.agreement import strangers
 
 BATCHES = (1, 8, 32)
 SOAK = 2000  # pictures
+COMPARED = 26  # pictures, each looked at on the CPU too
 
 
 def batches(
@@ -47,14 +52,14 @@ def batches(
 
 
 def rate(work: Callable[[], object], pictures: int, rounds: int) -> float:
-    """Pictures a second, the best of ``rounds``."""
+    """Pictures a second, the median of ``rounds``."""
     work()
-    best = float("inf")
+    seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - started)
-    return pictures / best
+        seconds.append(time.perf_counter() - started)
+    return pictures / statistics.median(seconds)
 
 
 def bare(network: torch.nn.Module, pictures: Sequence[Image.Image]) -> Callable[[], None]:
@@ -68,29 +73,76 @@ def bare(network: torch.nn.Module, pictures: Sequence[Image.Image]) -> Callable[
 
 
 def rates(
-    spec: DetectorSpec, store: WeightsStore, data: Sequence[bytes], pictures: Sequence[Image.Image]
-) -> None:
+    spec: DetectorSpec,
+    store: WeightsStore,
+    data: Sequence[bytes],
+    pictures: Sequence[Image.Image],
+    rounds: int,
+) -> dict[str, dict[str, float]]:
+    """Pictures a second by precision and batch, of decoded pictures and of files."""
+    found = {}
     for precision in PRECISIONS:
         network = optimize(load_detector(spec, store), torch.device("cuda"), precision)
         for size in BATCHES:
-            seen = rate(batches(network, pictures, size), len(pictures), 3)
+            decoded = batches(network, pictures, size)
 
             def from_files(network: torch.nn.Module = network, size: int = size) -> None:
                 batches(network, [decode(file).picture for file in data], size)()
 
-            with_decode = rate(from_files, len(pictures), 3)
-            print(f"{precision} batch {size}: {seen:.1f} a second, {with_decode:.1f} from files")
+            found[f"{precision} batch {size}"] = {
+                "decoded": rate(decoded, len(pictures), rounds),
+                "from_files": rate(from_files, len(pictures), rounds),
+            }
+    return found
 
 
-def soak(engine: TorchEngine, pictures: Sequence[Image.Image]) -> Row:
-    """Memory in use after 2,000 pictures / after the first hundred."""
+def agreement(
+    spec: DetectorSpec, store: WeightsStore, pictures: Sequence[Image.Image], device: str = "cuda"
+) -> list[Row]:
+    """For each precision, the part of the boxes that the CPU does not find in float32, or alone."""
+    wanted = _found(spec, store, pictures, EngineOptions("cpu"))
+    rows = []
+    for precision in PRECISIONS:
+        found = _found(spec, store, pictures, EngineOptions(device, precision=precision))
+        alone = sum(
+            len(strangers(one, other, SCORE_FLOOR)) + len(strangers(other, one, SCORE_FLOOR))
+            for one, other in zip(found, wanted, strict=True)
+        )
+        total = sum(map(len, found)) + sum(map(len, wanted))
+        rows.append(Row(f"boxes of {precision} unlike the CPU's", alone / max(total, 1)))
+    return rows
+
+
+def _found(
+    spec: DetectorSpec, store: WeightsStore, pictures: Sequence[Image.Image], options: EngineOptions
+) -> list[tuple[Box, ...]]:
+    engine = TorchEngine(store, spec.name, options, {spec.name: spec}.__getitem__)
+    return [engine.detect(picture).boxes for picture in pictures]
+
+
+def memory() -> dict[str, int]:
+    """Bytes: of tensors, what PyTorch keeps of the device, and of main memory."""
+    gc.collect()
+    return {
+        "allocated": torch.cuda.memory_allocated(),
+        "reserved": torch.cuda.memory_reserved(),
+        "resident": main_memory()[0],
+    }
+
+
+def soak(
+    engine: TorchEngine, pictures: Sequence[Image.Image], count: int = SOAK
+) -> tuple[list[Row], dict[str, dict[str, int]]]:
+    """Each kind of memory after ``count`` pictures / after the first hundred; and the bytes."""
     threaded(engine, [pictures[n % len(pictures)] for n in range(100)], 16)()
-    gc.collect()
-    torch.cuda.empty_cache()
-    early = torch.cuda.memory_allocated()
-    threaded(engine, [pictures[n % len(pictures)] for n in range(SOAK)], 16)()
-    gc.collect()
-    return Row(f"memory after {SOAK} pictures", torch.cuda.memory_allocated() / early, most=1.1)
+    early = memory()
+    threaded(engine, [pictures[n % len(pictures)] for n in range(count)], 16)()
+    late = memory()
+    rows = [
+        Row(f"memory {kind} after {count} pictures", late[kind] / max(early[kind], 1), most=1.1)
+        for kind in early
+    ]
+    return rows, {"early": early, "late": late}
 
 
 def main() -> int:
@@ -102,7 +154,8 @@ def main() -> int:
     pictures = [decode(file).picture for file in data]
     with tempfile.TemporaryDirectory() as folder:
         spec, store = calibrated(BEST_ON_GPU.name, pictures[:4], Path(folder))
-        rates(spec, store, data, pictures)
+        speeds = rates(spec, store, data, pictures, options.rounds)
+        same = agreement(spec, store, pictures[:COMPARED])
         plain = bare(load_detector(spec, store).cuda(), pictures)
         engine = TorchEngine(store, spec.name, EngineOptions("cuda"), {spec.name: spec}.__getitem__)
         engine.warm()
@@ -114,8 +167,10 @@ def main() -> int:
             )
             for count in (1, 4, 16)
         ]
-        rows.append(soak(engine, pictures))
-    return report(rows, check=options.check)
+        soaked, used = soak(engine, pictures)
+    return report(
+        [*rows, *same, *soaked], check=options.check, pictures_a_second=speeds, memory=used
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How much dearer a full gallery is than one with a single picture."""
 
+import sys
 import tempfile
 
 from flask.testing import FlaskClient
@@ -8,9 +9,11 @@ from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus, ImageTag, TagSource
+from benchmarks.report import Row, arguments, report
 from benchmarks.timing import median_ratio
 
 ROUNDS = 40
+MOST, MOST_FULL = 40.0, 2.5
 
 
 def _client(app, name: str, pictures: int) -> FlaskClient:
@@ -34,8 +37,10 @@ def _client(app, name: str, pictures: int) -> FlaskClient:
     return client
 
 
-def main() -> None:
-    """Print the ratios."""
+def main() -> int:
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=ROUNDS)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = create_app("testing", INSTANCE_PATH=folder)
         with app.app_context():
@@ -48,12 +53,18 @@ def main() -> None:
         def single() -> object:
             return one.get("/")
 
-        print(f"gallery of 1 / healthz: {median_ratio(single, health, ROUNDS):.1f}")
-        ratio = median_ratio(lambda: full.get("/"), single, ROUNDS)
-        print(f"gallery of 48 / gallery of 1: {ratio:.2f}")
+        rows = [
+            Row("gallery of 1 / healthz", median_ratio(single, health, options.rounds), most=MOST),
+            Row(
+                "gallery of 48 / gallery of 1",
+                median_ratio(lambda: full.get("/"), single, options.rounds),
+                most=MOST_FULL,
+            ),
+        ]
         with app.app_context():
             db.engine.dispose()
+    return report(rows, check=options.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -29,7 +29,7 @@ from apps.vision.optimize import (
 from apps.vision.prepare import boxes_of
 from apps.vision.recorded import CachedAnchors, Recorded
 from apps.vision.types import Box
-from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, DetectorSpec
+from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, DetectorSpec, detectors
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
 from benchmarks.calibrated import calibrated
@@ -39,6 +39,11 @@ from tests.vision.test_engine import DATA
 
 CPU = torch.device("cpu")
 STORE = WeightsStore(Path())
+EMBEDDED = [
+    pytest.param(spec, id=spec.name.rpartition(".")[2])
+    for spec in detectors()
+    if spec.weights.embedded
+]
 
 
 def plain(spec: DetectorSpec, network: nn.Module, picture: Image.Image) -> Sequence[Box]:
@@ -89,8 +94,9 @@ def assert_finds_the_same(
     assert found > 5 * len(pictures)
 
 
-def test_the_embedded_model_finds_the_same_on_photographs():
-    assert_finds_the_same(BLOOD_CELLS, STORE, photographs(2) + blood_cells(24))
+@pytest.mark.parametrize("spec", EMBEDDED)
+def test_the_embedded_models_find_the_same_on_photographs(spec):
+    assert_finds_the_same(spec, STORE, photographs(2) + blood_cells(24))
 
 
 def test_the_model_for_cpus_finds_the_same_on_photographs(cpu_model):
@@ -99,7 +105,8 @@ def test_the_model_for_cpus_finds_the_same_on_photographs(cpu_model):
 
 
 def test_no_batch_norm_is_left_in_the_networks_people_use_most(cpu_model):
-    for spec, store in ((BLOOD_CELLS, STORE), cpu_model):
+    embedded = [(spec, STORE) for spec in detectors() if spec.weights.embedded]
+    for spec, store in (*embedded, cpu_model):
         network = load_detector(spec, store)
         before = sum(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in network.modules())
         optimize(network, CPU)
