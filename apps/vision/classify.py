@@ -147,6 +147,7 @@ class TorchClassifier:
     def _load(self, spec: ClassifierSpec) -> "nn.Module":
         from apps.vision.zoo.weights import load_classifier
 
+        self._placement.refuse_lost()
         return load_classifier(spec, self.store).to(self._placement.device())
 
     def _guarded(self, work: Callable[[], T]) -> T:

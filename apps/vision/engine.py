@@ -295,6 +295,7 @@ class TorchEngine:
         from apps.vision.optimize import optimize, prime
         from apps.vision.zoo.weights import load_detector
 
+        self._placement.refuse_lost()  # it may have been lost since the question was asked
         device = self._placement.device()
         network = optimize(load_detector(spec, self.store), device, self.options.precision)
         prime(network, device)

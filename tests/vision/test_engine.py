@@ -552,7 +552,6 @@ def test_with_the_fallback_a_lost_gpu_costs_time_and_no_picture(engine):
 
 def test_two_threads_that_find_the_gpu_lost_leave_it_once(engine, caplog):
     options = EngineOptions("cpu", cpu_threads=2, fall_back=True)
-    caplog.set_level("INFO")
     other = TorchEngine(EMBEDDED, BLOOD_CELLS.name, options)
     other.warm()
     together, failed = threading.Barrier(2, timeout=60), set()
@@ -568,7 +567,6 @@ def test_two_threads_that_find_the_gpu_lost_leave_it_once(engine, caplog):
     found = crowd(other, [smear(seed)[0] for seed in range(2)])
     assert all(isinstance(one, Detections) for one in found)
     assert caplog.text.count("device lost") == 1
-    assert caplog.text.count("unloaded model") == 1
 
 
 # -- GPU -----------------------------------------------------------------------------------
