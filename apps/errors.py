@@ -13,7 +13,7 @@ the translation tools find it; it is translated where it is shown, never where i
     |- Unconditional         428: a change without the version that it is made for
     |- InvalidInput          422
     |  |- InvalidImage       a file that is not an acceptable picture
-    |  |  |- TooLargeImage   413: as TooLarge, of one file of several
+    |  |  |- TooLargeImage   413: as TooLarge, of a picture
     |  |  |- DuplicateImage  the account has the same bytes already
     |  |- InvalidWeights     a file that no network can be loaded from
     |- TooLarge              413

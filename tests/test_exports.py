@@ -313,7 +313,8 @@ def test_my_data_has_every_table_that_belongs_to_an_account(app, ann, pictures, 
     facts = json.loads(text)
     for where in OF_ACCOUNT.values():
         assert facts[where], where
-    assert facts["webhooks"][0]["messages"][0]["uid"] == "msg_1"
+    [message] = map(json.loads, archive.read("messages.jsonl").splitlines())
+    assert (message["uid"], message["webhook_id"]) == ("msg_1", facts["webhooks"][0]["id"])
     assert facts["imports"][0]["report"]["pictures"] == 3
     assert not [secret for secret in secrets if secret in text]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from apps.api import schemas
 from apps.api.access import caller, needs
-from apps.api.pages import make_cursor, read_cursor
+from apps.api.pages import part_of, read_cursor
 from apps.api.spec import Blueprint
 from apps.container import services
 from apps.i18n import stored_text
@@ -22,8 +22,8 @@ def clips(query: dict[str, Any]) -> dict[str, Any]:
     last = read_cursor(query["cursor"]) if query["cursor"] else None
     limit = query["limit"]
     found = services().videos.page(caller().user_id, limit + 1, last)
-    following = make_cursor(found[limit - 1].id) if found[limit:] else None
-    return {"items": [_clip_json(clip) for clip in found[:limit]], "next": following}
+    shown, following = part_of(found, limit, "id")
+    return {"items": [_clip_json(clip) for clip in shown], "next": following}
 
 
 @bp.get("/clips/<int:clip_id>")
@@ -47,8 +47,8 @@ def frames(query: dict[str, Any], clip_id: int) -> dict[str, Any]:
     last = read_cursor(query["cursor"]) if query["cursor"] else -1
     limit = query["limit"]
     found = services().videos.frames(found_in.id, last, limit + 1)
-    following = make_cursor(found[limit - 1].number) if found[limit:] else None
-    items = [_frame_json(frame, query["min_score"]) for frame in found[:limit]]
+    shown, following = part_of(found, limit, "number")
+    items = [_frame_json(frame, query["min_score"]) for frame in shown]
     return {"items": items, "next": following}
 
 

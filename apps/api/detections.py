@@ -8,7 +8,7 @@ from apps.api.jobs import settled
 from apps.api.spec import Blueprint
 from apps.api.values import box_json, job_json
 from apps.container import services
-from apps.extensions import begin_writing
+from apps.extensions import begin_writing, writing
 from apps.models import SETTLED
 from apps.vision.masks import segmentation
 from apps.vision.types import Box
@@ -27,8 +27,8 @@ def detect(body: dict[str, Any], image_id: int) -> Any:
     Answers 202 at once, or with `wait` after at most so many seconds; 200 if it is done by then.
     """
     owner = caller().user_id
-    begin_writing()
-    services().requests.again(image_id, owner_id=owner, model=body["model"])
+    with writing():  # and no longer: each look of a wait would stand in line with all writers
+        services().requests.again(image_id, owner_id=owner, model=body["model"])
     image = settled(owner, image_id, body["wait"])
     address = {"Location": f"/api/v1/jobs/{image_id}"}
     return job_json(image), 200 if image.status in SETTLED else 202, address

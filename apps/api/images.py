@@ -9,7 +9,7 @@ from werkzeug.datastructures import FileStorage
 
 from apps.api import schemas
 from apps.api.access import caller, needs
-from apps.api.pages import make_cursor, pictures_after, read_place
+from apps.api.pages import part_of, pictures_after, read_place
 from apps.api.problems import problem
 from apps.api.spec import MULTIPART, Blueprint
 from apps.api.values import error_json, image_json
@@ -169,8 +169,8 @@ def tags(query: dict[str, Any]) -> dict[str, Any]:
     last = read_place(query["cursor"], int, int) if query["cursor"] else None
     limit = query["limit"]
     found = services().tags.page(caller().user_id, limit + 1, last)
-    following = make_cursor(found[limit - 1].count, found[limit - 1].id) if found[limit:] else None
-    items = [{"name": tag.name, "pictures": tag.count} for tag in found[:limit]]
+    shown, following = part_of(found, limit, "count", "id")
+    items = [{"name": tag.name, "pictures": tag.count} for tag in shown]
     return {"items": items, "next": following}
 
 

@@ -5,7 +5,7 @@ from typing import Any, BinaryIO, cast
 from apps.api import import_schemas, schemas
 from apps.api.access import caller, needs
 from apps.api.images import only_files
-from apps.api.pages import make_cursor, read_cursor
+from apps.api.pages import part_of, read_cursor
 from apps.api.spec import MULTIPART, Blueprint
 from apps.api.waits import until
 from apps.container import services
@@ -42,8 +42,8 @@ def imports(query: dict[str, Any]) -> dict[str, Any]:
     last = read_cursor(query["cursor"]) if query["cursor"] else None
     limit = query["limit"]
     found = services().imports.mine(caller().user_id, limit + 1, last)
-    following = make_cursor(found[limit - 1].id) if found[limit:] else None
-    return {"items": [_plain(row) for row in found[:limit]], "next": following}
+    shown, following = part_of(found, limit, "id")
+    return {"items": [_plain(row) for row in shown], "next": following}
 
 
 @bp.get("/imports/<int:import_id>")

@@ -4,7 +4,7 @@ from typing import Any
 
 from apps.api import schemas
 from apps.api.access import caller, needs
-from apps.api.pages import make_cursor, read_cursor
+from apps.api.pages import part_of, read_cursor
 from apps.api.spec import Blueprint
 from apps.api.values import job_json
 from apps.api.waits import until
@@ -27,8 +27,8 @@ def jobs(query: dict[str, Any]) -> dict[str, Any]:
     last = read_cursor(query["cursor"]) if query["cursor"] else None
     waiting = services().images.totals(owner).waiting
     found = services().requests.of_owner(owner, query["status"], limit + 1, last)
-    following = make_cursor(found[limit - 1].id) if found[limit:] else None
-    items = [job_json(image) for image in found[:limit]]
+    shown, following = part_of(found, limit, "id")
+    items = [job_json(image) for image in shown]
     return {"waiting": waiting, "items": items, "next": following}
 
 

@@ -98,8 +98,8 @@ def _let_in(secret: str) -> Connection:
         found = services().labelstudios.find(secret)
     except Unauthorized as refused:
         g.refused = refused
-        drop_rest(request.stream)
         count_refused()
+        drop_rest(request.stream)
         raise
     request.get_data()  # as drop_rest: who asks too often is refused below
     allowed = frozenset({"detect"})

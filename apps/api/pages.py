@@ -2,13 +2,15 @@
 
 import base64
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from apps.errors import N_, InvalidInput
 from apps.models import Image
 from apps.services.pictures import Pictures
 from apps.web import MAX_ID
 
+T = TypeVar("T")
 LARGEST = 2**63 - 1  # that a database compares with
 
 
@@ -16,12 +18,24 @@ def pictures_after(pictures: Pictures, cursor: str, limit: int) -> tuple[list[Im
     """The next ``limit`` pictures of a list, in its order, and the next cursor.
 
     Raises:
-        InvalidInput: not a cursor of ours, or of a list with another order.
+        InvalidInput: not a cursor of ours, or of a list whose order has other types.
     """
     types = [column.type.python_type for column in pictures.order]
     place = read_place(cursor, *types) if cursor else None
     found, last = pictures.after(place, limit)
     return found, make_cursor(*last) if last else None
+
+
+def part_of(found: Sequence[T], limit: int, *order: str) -> tuple[Sequence[T], str | None]:
+    """Of ``limit`` + 1 rows those to show, and the cursor if there are more.
+
+    Args:
+        order: the columns that the list is ordered by.
+    """
+    shown = found[:limit]
+    if len(found) <= limit:
+        return shown, None
+    return shown, make_cursor(*(getattr(shown[-1], name) for name in order))
 
 
 def make_cursor(*place: Any) -> str:

@@ -152,12 +152,13 @@ def _entered() -> Mapping[str, Any]:
     most = 2 * config["MAX_FILE_BYTES"] + FORM_BYTES
     request.max_content_length = min(most, config["MAX_CONTENT_LENGTH"])
     key = _key_before_the_body()
-    if request.mimetype == "multipart/form-data":  # its files go to the disk as they come
-        enter(key or _usable(request.form.get("api_key")), "detect")
-        return request.form
+    is_form = request.mimetype == "multipart/form-data"
     reader = io.BufferedReader(cast("io.RawIOBase", request.stream))
-    start = b"" if key else reader.read(FORM_BYTES)
+    start = b"" if key or is_form else reader.read(FORM_BYTES)
     try:
+        if is_form:  # its files go to the disk as they come
+            enter(key or _usable(request.form.get("api_key")), "detect")
+            return request.form
         enter(key or _key_in(start), "detect")
     except AppError:
         drop_rest(reader)

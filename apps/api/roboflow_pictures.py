@@ -61,7 +61,7 @@ def _picture(entry: Any, most: int) -> bytes | str:
 
 def _fetched(urls: Sequence[str], most: int) -> list[bytes]:
     """What is at the addresses, a few at the same time: the request holds a thread of the server
-    no longer than TIMEOUT."""
+    no longer than TIMEOUT, apart from resolving names."""
     if not urls:
         return []
     private, ends = current_app.config["OUTBOUND_PRIVATE"], time.monotonic() + TIMEOUT

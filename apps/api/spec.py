@@ -20,7 +20,7 @@ FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 MULTIPART = "multipart"  # the location of files and fields in one form
 DESCRIPTION = """
 Every request shows a token of the account: `Authorization: Bearer sb_…`. Cookies let nobody in.
-The scope that an operation needs is in its `x-scope`.
+The scopes that an operation needs are in its `x-scope`, with a space between two.
 
 Errors are problem details (RFC 9457, `application/problem+json`): `detail` is a sentence for
 people, `code` a stable word for programs. Lists have `next`, the `cursor` of their next page.

@@ -15,7 +15,7 @@ from wtforms.widgets import CheckboxInput, ListWidget
 
 from apps.container import services
 from apps.errors import AppError
-from apps.extensions import begin_writing
+from apps.extensions import begin_writing, db
 from apps.i18n import error_text
 from apps.models import URL_LENGTH, DeliveryStatus, Webhook, utcnow
 from apps.services.webhooks import DONE, EVENTS, LOST
@@ -54,6 +54,7 @@ def index() -> ResponseReturnValue:
     if not form.validate_on_submit():
         return _index(form), 422 if form.is_submitted() else 200
     owner = current_user.id
+    db.session.commit()  # resolving a name takes its time
     try:
         url = services().webhooks.check_address(form.url.data or "")
         begin_writing()
@@ -72,6 +73,7 @@ def detail(webhook_id: int) -> ResponseReturnValue:
     if not form.validate_on_submit():
         return _detail(hook, form), 422 if form.is_submitted() else 200
     owner = current_user.id
+    db.session.commit()  # resolving a name takes its time
     try:
         url = services().webhooks.check_address(form.url.data or "")
         begin_writing()

@@ -4,10 +4,10 @@ from typing import Any
 
 from apps.api import schemas, webhook_schemas
 from apps.api.access import caller, needs
-from apps.api.pages import make_cursor, read_cursor
+from apps.api.pages import part_of, read_cursor
 from apps.api.spec import Blueprint
 from apps.container import services
-from apps.extensions import begin_writing
+from apps.extensions import begin_writing, db
 from apps.i18n import stored_text
 from apps.models import Delivery, DeliveryStatus, Webhook
 
@@ -62,6 +62,7 @@ def change_webhook(body: dict[str, Any], webhook_id: int) -> dict[str, Any]:
     switches it on answers for it: it ends with that token.
     """
     services().webhooks.get(caller().user_id, webhook_id)
+    db.session.commit()  # resolving a name takes its time
     if "url" in body:
         body["url"] = services().webhooks.check_address(body["url"])
     begin_writing()
@@ -113,8 +114,7 @@ def deliveries(query: dict[str, Any], webhook_id: int) -> dict[str, Any]:
     last = read_cursor(query["cursor"]) if query["cursor"] else None
     limit = query["limit"]
     found = services().webhooks.log(caller().user_id, webhook_id, limit + 1, last)
-    shown = found[:limit]
-    following = make_cursor(shown[-1].id) if len(found) > limit else None
+    shown, following = part_of(found, limit, "id")
     return {"items": [_delivery_json(one) for one in shown], "next": following}
 
 

@@ -62,14 +62,14 @@ class ClientCallService:
         """Count a call, and write it if it is new or was last written a while ago."""
         call = _bounded(call)
         now = utcnow()
+        due: list[tuple[Call, _Count]] = []
         with self.lock:
             if call.owner_id is None and call not in self.counts:
-                call = self._among_strangers(call, now)
+                call, due = self._among_strangers(call, now)
             count = self.counts.setdefault(call, _Count(0, now, now))
             self.counts.move_to_end(call)
             count.calls += 1
             count.last = now
-            due = []
             if count.written is None or now - count.written >= PAUSE:
                 count.written = now
                 due.append((call, count))
@@ -77,17 +77,18 @@ class ClientCallService:
                 due.append(self.counts.popitem(last=False))
         self._write(due)
 
-    def _among_strangers(self, call: Call, now: datetime) -> Call:
-        """``call`` as it is counted: strangers can make up any number of kinds, and each of them
-        is a row to write, so there are only so many. With the lock."""
+    def _among_strangers(self, call: Call, now: datetime) -> tuple[Call, list[tuple[Call, _Count]]]:
+        """``call`` as it is counted, and what made room for it, which is to be written.
+
+        Strangers can make up any number of kinds, and each of them is a row to write, so there
+        are only so many. With the lock.
+        """
         kinds = [kind for kind in self.counts if kind.owner_id is None]
         if len(kinds) < STRANGERS:
-            return call
-        oldest = self.counts[kinds[0]]
-        if now - oldest.last > STALE and not oldest.calls:
-            del self.counts[kinds[0]]
-            return call
-        return replace(call, path=OTHERS, client=OTHERS, address=OTHERS)
+            return call, []
+        if now - self.counts[kinds[0]].last > STALE:
+            return call, [(kinds[0], self.counts.pop(kinds[0]))]
+        return replace(call, path=OTHERS, client=OTHERS, address=OTHERS), []
 
     def latest(self, owner_id: int, *, nobodys: bool = False) -> Sequence[ClientCall]:
         """The latest calls of an account, newest first.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session, aliased, scoped_session
 
 from apps.errors import N_, AppError
@@ -26,7 +26,7 @@ from apps.models import (
     utcnow,
 )
 from apps.outbound import Answer, post
-from apps.services.webhooks import SECRET_START, TEST, drop_waiting
+from apps.services.webhooks import SECRET_START, TEST, WISHED, drop_waiting, trim_log
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +41,9 @@ LONGEST = 36000.0  # seconds that an address can ask us to wait
 HOOK_PAUSES = (timedelta(seconds=PAUSES[0] * (1 - JITTER)), timedelta(seconds=1800 * (1 - JITTER)))
 THREADS = 3  # that send, in one process
 OFF_AFTER = timedelta(days=3)  # without one good answer
-KEPT = timedelta(days=30)  # of the log
-KEPT_ROWS = 500  # of the log of one webhook
 
 REDIRECTED = N_("It answered with a redirect, which is not followed. Give its own address.")
 NOT_GOOD = N_("It did not answer with success (a status from 200 to 299).")
-
-
-# What a person has asked for just now: a test, or a message sent again. It waits for no pause.
-_WISHED = or_(Delivery.event == TEST, and_(Delivery.attempts == 0, Delivery.tried_at.is_not(None)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class DeliveryService:
                 Delivery.webhook_id.not_in(busy),
                 or_(~failing, tried.where(failing).scalar_subquery() < THREADS - 1),
             )
-            .order_by(failing, _WISHED.desc(), Delivery.next_at, Delivery.id)
+            .order_by(failing, WISHED.desc(), Delivery.next_at, Delivery.id)
             .limit(1)
         )
         with self.reading():
@@ -142,17 +136,20 @@ class DeliveryService:
         hook = self.session.execute(
             select(
                 Webhook.id, Webhook.url, Webhook.secret, Webhook.old_secret, Webhook.old_until,
-                Webhook.off_at, User.active,
+                Webhook.off_at, Webhook.ends_at, User.active,
             )
             .join(User, User.id == Webhook.owner_id)
             .join(Delivery)
             .where(Delivery.id == delivery_id)
-            .with_for_update(of=Webhook)  # of an address only one message is on its way
+            # Of an address only one message is on its way. A detection that writes another one
+            # has to wait for neither.
+            .with_for_update(of=Webhook, key_share=True)
         ).one_or_none()  # fmt: skip
         if hook is None:
             self.session.rollback()
             return None
-        if not hook.active or hook.off_at is not None:
+        ended = hook.ends_at is not None and hook.ends_at <= now
+        if not hook.active or hook.off_at is not None or ended:
             drop_waiting(self.session, hook.id)
             self.session.commit()
             return None
@@ -179,18 +176,9 @@ class DeliveryService:
         """Write what came of a try; nothing if the message was taken from it meanwhile."""
         now = utcnow()
         # As _claim has it: the webhook before its messages, or two could wait for each other.
-        mine = select(Webhook.id).where(Webhook.id == one.webhook_id).with_for_update()
-        self.session.execute(mine)
-        good = answer is not None and 200 <= answer.status < 300
-        if answer is not None and not good:
-            redirect = 300 <= answer.status < 400
-            error = REDIRECTED if redirect else NOT_GOOD
-        status, next_at = DeliveryStatus.DELIVERED, now
-        gone = answer is not None and answer.status == 410
-        if not good:
-            last = one.attempt > len(PAUSES) or one.event == TEST or gone
-            status = DeliveryStatus.FAILED if last else DeliveryStatus.WAITING
-            next_at = now if last else now + _pause(one.attempt, answer)
+        mine = select(Webhook.id).where(Webhook.id == one.webhook_id)
+        self.session.execute(mine.with_for_update(key_share=True))
+        status, next_at = _next(one, answer, now)
         kept = self.session.scalar(
             update(Delivery)
             .where(
@@ -205,15 +193,15 @@ class DeliveryService:
                 tried_at=now,
                 answer_status=answer.status if answer else None,
                 answer=_text(answer.body) if answer else None,
-                error=error[:300] or None,
+                error=(error or _fault(answer))[:300] or None,
                 duration_ms=duration_ms,
             )
             .returning(Delivery.id)
             .execution_options(synchronize_session=False)
         )
         if kept is not None:
-            self._note(one.webhook_id, now, answer, good=good, gone=gone)
-            self._forget(one.webhook_id, now)
+            self._note(one.webhook_id, now, answer)
+            trim_log(self.session, one.webhook_id)
         self.session.commit()
         logger.info(
             "delivery id=%d attempt=%d status=%s answer=%s ms=%d",
@@ -221,14 +209,12 @@ class DeliveryService:
             duration_ms,
         )
 
-    def _note(
-        self, webhook_id: int, now: datetime, answer: Answer | None, *, good: bool, gone: bool
-    ) -> None:
+    def _note(self, webhook_id: int, now: datetime, answer: Answer | None) -> None:
         """How its address behaves: one that fails is left alone for as long as it has failed, and
         switched off if that is long, or if it is gone."""
         here = update(Webhook).where(Webhook.id == webhook_id)
         here = here.execution_options(synchronize_session=False)
-        if good:
+        if _is_good(answer):
             self.session.execute(
                 here.where(Webhook.failing_since.is_not(None)).values(
                     failing_since=None, paused_until=None
@@ -240,6 +226,7 @@ class DeliveryService:
         pause = min(max(now - (since or now), HOOK_PAUSES[0]), HOOK_PAUSES[1])
         pause = max(pause, _asked(answer))
         self.session.execute(here.values(paused_until=now + pause))
+        gone = _is_gone(answer)
         reason = OffReason.GONE if gone else OffReason.FAILING
         off = here.where(Webhook.off_at.is_(None)).values(off_at=now, off_reason=reason)
         if not gone:
@@ -248,22 +235,29 @@ class DeliveryService:
             logger.warning("webhook switched off id=%d reason=%s", webhook_id, reason.value)
             drop_waiting(self.session, webhook_id)
 
-    def _forget(self, webhook_id: int, now: datetime) -> None:
-        """Of the log, what is old or too much."""
-        mine = (Delivery.webhook_id == webhook_id) & (Delivery.status != DeliveryStatus.WAITING)
-        oldest = (
-            select(Delivery.id)
-            .where(mine)
-            .order_by(Delivery.id.desc())
-            .offset(KEPT_ROWS)
-            .limit(1)
-            .scalar_subquery()
-        )
-        self.session.execute(
-            delete(Delivery)
-            .where(mine, or_(Delivery.created_at < now - KEPT, Delivery.id <= oldest))
-            .execution_options(synchronize_session=False)
-        )
+
+def _next(one: _Try, answer: Answer | None, now: datetime) -> tuple[DeliveryStatus, datetime]:
+    """What becomes of a message after a try, and when it is due again if it waits."""
+    if _is_good(answer):
+        return DeliveryStatus.DELIVERED, now
+    if one.attempt > len(PAUSES) or one.event == TEST or _is_gone(answer):
+        return DeliveryStatus.FAILED, now
+    return DeliveryStatus.WAITING, now + _pause(one.attempt, answer)
+
+
+def _is_good(answer: Answer | None) -> bool:
+    return answer is not None and 200 <= answer.status < 300
+
+
+def _is_gone(answer: Answer | None) -> bool:
+    return answer is not None and answer.status == 410
+
+
+def _fault(answer: Answer | None) -> str:
+    """What is wrong with an answer; empty if nothing is."""
+    if answer is None or _is_good(answer):
+        return ""
+    return REDIRECTED if 300 <= answer.status < 400 else NOT_GOOD
 
 
 def _due(now: datetime) -> ColumnElement[bool]:
@@ -273,7 +267,7 @@ def _due(now: datetime) -> ColumnElement[bool]:
         Delivery.status == DeliveryStatus.WAITING,
         Delivery.next_at <= now,
         or_(Delivery.claimed_until.is_(None), Delivery.claimed_until <= now),
-        or_(_WISHED, Delivery.webhook_id.not_in(paused)),
+        or_(WISHED, Delivery.webhook_id.not_in(paused)),
     )
 
 

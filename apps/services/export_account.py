@@ -1,6 +1,6 @@
 """What "Download my data" says of an account itself: everything but pictures, clips and secrets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -19,6 +19,7 @@ from apps.models import (
     Webhook,
 )
 
+PART = 100  # rows that are in memory at the same time
 OF_USER = (
     *("username", "email", "active", "role", "threshold", "quota_bytes", "created_at"),
     "confirmed_at",
@@ -29,7 +30,7 @@ OF_TOKEN = (
 )
 OF_FILTER = ("name", "address", "created_at")
 OF_WEBHOOK = (
-    *("url", "events", "token", "created_at", "ends_at", "off_at", "off_reason"),
+    *("id", "url", "events", "token", "created_at", "ends_at", "off_at", "off_reason"),
     "failing_since",
 )
 OF_DELIVERY = (
@@ -65,7 +66,7 @@ def facts_of(session: scoped_session[Session], owner_id: int) -> dict[str, Any]:
     facts = values_of(session.get_one(User, owner_id), *OF_USER) | {
         "tokens": rows(Token, OF_TOKEN, ~FOR_A_TEST),
         "saved_searches": rows(SavedFilter, OF_FILTER),
-        "webhooks": _webhooks(session, owner_id),
+        "webhooks": rows(Webhook, OF_WEBHOOK),
         "label_studios": rows(LabelStudio, OF_LABEL_STUDIO),
         "calls": rows(ClientCall, OF_CALL),
         "imports": rows(Import, OF_IMPORT),
@@ -75,15 +76,18 @@ def facts_of(session: scoped_session[Session], owner_id: int) -> dict[str, Any]:
     return facts
 
 
-def _webhooks(session: scoped_session[Session], owner_id: int) -> list[dict[str, Any]]:
-    """With the messages that they were sent."""
-    found = []
-    hooks = select(Webhook).where(Webhook.owner_id == owner_id).order_by(Webhook.id)
-    for hook in session.scalars(hooks).all():
-        log = select(Delivery).where(Delivery.webhook_id == hook.id).order_by(Delivery.id)
-        sent = [values_of(each, *OF_DELIVERY) for each in session.scalars(log)]
-        found.append(values_of(hook, *OF_WEBHOOK) | {"messages": sent})
-    return found
+def messages_of(session: scoped_session[Session], owner_id: int) -> Iterator[dict[str, Any]]:
+    """What the webhooks of an account were sent, one after the other; ends the transaction."""
+    log = (
+        select(Delivery)
+        .join(Webhook)
+        .where(Webhook.owner_id == owner_id)
+        .order_by(Delivery.webhook_id, Delivery.id)
+        .execution_options(yield_per=PART)
+    )
+    for message in session.scalars(log):
+        yield values_of(message, "webhook_id", *OF_DELIVERY)
+    session.commit()
 
 
 def values_of(row: Any, *names: str) -> dict[str, Any]:

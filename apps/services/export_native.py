@@ -26,7 +26,7 @@ from apps.models import (
     utcnow,
 )
 from apps.services import native
-from apps.services.export_account import facts_of, values_of
+from apps.services.export_account import facts_of, messages_of, values_of
 from apps.services.export_checks import NOT_THE_SAME, NotTheSame
 from apps.services.export_pictures import PictureReader, record_of
 from apps.services.export_writers import BLOCK, spool
@@ -163,6 +163,7 @@ class NativeMaker:
         for name, lines in (
             (native.TRASH, self._trash(made, owner_id, tick)),
             (native.CLIP_LIST, self._clips(made, owner_id, tick)),
+            (native.MESSAGES, (_line(one) for one in messages_of(self.session, owner_id))),
         ):
             with spool() as gathered:  # files are written meanwhile, and a ZIP takes one at a time
                 for line in lines:

@@ -26,6 +26,7 @@ ACCOUNT = "account.json"
 FILES = "files"  # folder of the originals
 CLIPS = "clips"  # folder of the clips
 CLIP_LIST = "clips.jsonl"
+MESSAGES = "messages.jsonl"  # of webhooks
 MAX_LINE = 64 << 20  # bytes of one picture's record: outlines of thousands of boxes
 
 STATUSES = ("queued", "done", "failed")

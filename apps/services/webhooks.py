@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps import outbound
@@ -33,11 +33,18 @@ DONE, LOST, TEST = "detection.done", "detection.failed", "webhook.test"
 EVENTS = (DONE, LOST)
 MOST = 10  # webhooks of one account
 MOST_WAITING = 1000  # messages of one webhook
+KEPT = timedelta(days=30)  # of the log
+KEPT_ROWS = 500  # of the log of one webhook
 TOO_MANY = N_("Given up, because too many messages waited for this address.")
 MOST_BOXES = 100  # of one message, the surest
 SECRET_START = "whsec_"  # as Standard Webhooks has it
 SECRET_BYTES = 32
 BOTH = timedelta(days=1)  # for which an old secret signs beside the new one
+
+
+# What a person has asked for just now: a test, or a message sent again. It waits for no pause.
+_AGAIN = or_(Delivery.tried_at.is_not(None), Delivery.error.is_not(None))
+WISHED = or_(Delivery.event == TEST, and_(Delivery.attempts == 0, _AGAIN))
 
 
 @dataclass(frozen=True)
@@ -120,17 +127,21 @@ class Outbox:
         waits = (
             Delivery.webhook_id == webhook_id,
             Delivery.status == DeliveryStatus.WAITING,
+            ~WISHED,
             or_(Delivery.claimed_until.is_(None), Delivery.claimed_until <= now),
         )
         newest = select(Delivery.id).where(*waits).order_by(Delivery.id.desc())
         # SQLite wants a LIMIT before an OFFSET
         too_many = newest.offset(MOST_WAITING - 1).limit(MOST_WAITING)
-        self.session.execute(
+        given_up = self.session.scalars(
             update(Delivery)
             .where(Delivery.id.in_(too_many))
             .values(status=DeliveryStatus.FAILED, error=TOO_MANY)
+            .returning(Delivery.id)
             .execution_options(synchronize_session=False)
-        )
+        ).all()
+        if given_up:
+            trim_log(self.session, webhook_id)
 
 
 def _message(webhook_id: int, event: str, data: dict[str, Any]) -> Delivery:
@@ -239,15 +250,17 @@ class WebhookService:
             token: as in ``create``; whoever gives another address or switches it on answers for it.
         """
         hook = self.get(owner_id, webhook_id)
-        if (url is not None and url != hook.url) or (active and not hook.is_on):
+        moves = url is not None and url != hook.url
+        starts, stops = bool(active) and not hook.is_on, active is False and hook.is_on
+        if moves or starts:
             self._given_by(hook, token)
-        if url is not None:
-            hook.url, hook.paused_until = url, None
+            hook.failing_since = hook.paused_until = None
+        hook.url = url or hook.url
         if events is not None:
             hook.events = _events(events)
-        if active and hook.off_at is not None:
-            hook.off_at = hook.off_reason = hook.failing_since = hook.paused_until = None
-        elif active is False and hook.is_on:
+        if starts:
+            hook.off_at = hook.off_reason = None
+        elif stops:
             hook.off_at, hook.off_reason = utcnow(), OffReason.OWNER
             drop_waiting(self.session, hook.id)
         self.session.commit()
@@ -294,8 +307,7 @@ class WebhookService:
         message = self.session.scalar(query.with_for_update())
         if message is None:
             raise NotFound(N_("There is no such message."))
-        claimed = message.claimed_until is not None and message.claimed_until > utcnow()
-        if message.status is DeliveryStatus.WAITING and claimed:
+        if message.claimed_until is not None and message.claimed_until > utcnow():
             raise Conflict(N_("This message is on its way just now. Look again in a few seconds."))
         if message.status is DeliveryStatus.WAITING and message.attempts == 0:
             raise Conflict(N_("This message waits to be sent already."))
@@ -325,8 +337,8 @@ class WebhookService:
         hook.token, hook.ends_at = token, None
         if token is not None:
             mine = Token.owner_id == hook.owner_id, Token.prefix == token
-            row = self.session.scalar(select(Token).where(*mine))
-            # A token that was revoked meanwhile ends it at once.
+            # A token that was revoked meanwhile ends it at once; one that is being revoked waits.
+            row = self.session.scalar(select(Token).where(*mine).with_for_update(read=True))
             hook.ends_at = (row.revoked_at or row.expires_at) if row else utcnow()
 
 
@@ -343,6 +355,18 @@ def end_of_token(session: scoped_session[Session], owner_id: int, prefix: str) -
         drop_waiting(session, hook_id)
 
 
+def trim_log(session: scoped_session[Session], webhook_id: int) -> None:
+    """Forget of the log what is old or too much. Does not commit."""
+    mine = (Delivery.webhook_id == webhook_id) & (Delivery.status != DeliveryStatus.WAITING)
+    newest = select(Delivery.id).where(mine).order_by(Delivery.id.desc())
+    oldest = newest.offset(KEPT_ROWS).limit(1).scalar_subquery()
+    session.execute(
+        delete(Delivery)
+        .where(mine, or_(Delivery.created_at < utcnow() - KEPT, Delivery.id <= oldest))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def drop_waiting(session: scoped_session[Session], webhook_id: int) -> None:
     """What waits for a webhook that is off is not sent any more. Does not commit."""
     session.execute(
@@ -351,6 +375,7 @@ def drop_waiting(session: scoped_session[Session], webhook_id: int) -> None:
         .values(status=DeliveryStatus.FAILED, error=N_("The webhook was switched off."))
         .execution_options(synchronize_session=False)
     )
+    trim_log(session, webhook_id)
 
 
 def _events(words: Iterable[str]) -> str:

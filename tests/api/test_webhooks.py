@@ -300,6 +300,10 @@ def test_of_too_many_messages_the_oldest_are_given_up_and_the_log_says_so(
     for row in (third, fourth):
         assert row["status"] == "failed"
         assert "too many messages waited" in row["error"]
+    again = f"/webhooks/{dead['id']}/deliveries/{third['id']}/again"  # which was never tried
+    assert program("POST", again).status_code == 202
+    assert send() == 1
+    assert log_of(program, dead)[2]["attempts"] == 1
 
 
 def test_what_a_killed_process_had_in_hand_is_sent_by_another(app, program, receiver, send):
@@ -577,6 +581,27 @@ def test_a_webhook_ends_when_its_token_expires(app, receiver, send, bearer):
     assert taken["active"] is True
     assert taken["token"] not in (None, hook["token"])
     assert taken["ends_at"] is None
+
+
+def test_what_waits_when_the_token_expires_is_not_sent(app, program, receiver, send):
+    hook = hooked(program, receiver)
+    uploaded(program)
+    with app.app_context():
+        db.session.execute(update(Webhook).values(ends_at=utcnow()))
+        db.session.commit()
+    send()
+    assert receiver.got == []
+    assert [row["status"] for row in log_of(program, hook)] == ["failed"]
+
+
+def test_a_webhook_that_starts_anew_is_judged_anew(app, program, receiver, send, dead):
+    path = f"/webhooks/{dead['id']}"
+    with app.app_context():
+        db.session.execute(update(Webhook).values(ends_at=utcnow()))
+        db.session.commit()
+    assert program("PATCH", path, json={"active": True}).json["failing_since"] is None
+    with app.app_context():
+        assert db.session.get_one(Webhook, dead["id"]).paused_until is None
 
 
 def test_another_address_by_a_token_ends_with_that_token(app, ann, program, receiver):

@@ -234,6 +234,18 @@ def test_labels_beside_the_pictures_and_split_folders_are_found():
     assert (beside.boxes, split.boxes) == (1, 1)
 
 
+@pytest.mark.parametrize("value", ["!!int ''", "!!timestamp x", "!!bool x", "[", "*none"])
+def test_yaml_that_cannot_be_is_named(value):
+    _found, problems = looked(yolo() | {"data.yaml": f"names: {value}\n"})
+    assert any(text.startswith("data.yaml: ") for text in problems)
+
+
+def test_yolo_lines_may_end_as_on_old_machines():
+    lines = "0 .5 .5 .2 .2\r0 .4 .4 .2 .2\r1 .6 .6 .2 .2\r"
+    found, _ = looked(yolo() | {"labels/train/c.txt": lines})
+    assert len(found.pictures["images/train/c.jpg"].boxes) == 3
+
+
 def test_yaml_aliases_that_expand_without_end_are_refused():
     bomb = "a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nnames: [*b,*b]\n"
     found, problems = looked(yolo() | {"data.yaml": bomb})

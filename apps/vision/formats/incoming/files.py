@@ -22,6 +22,11 @@ SMALL = 2**20  # bytes of a file that lists classes: YAML takes seconds for each
 # Of a JSON text. 500,000 boxes of COCO have less, and a list or an object of Python takes a hundred
 # bytes though it needs only two here.
 MAX_PARTS = 5_000_000
+# What PyYAML raises, the last three for tags like “!!int ''” and “!!timestamp x”.
+BAD_YAML = (
+    *(yaml.YAMLError, ValueError, RecursionError),
+    *(LookupError, AttributeError, TypeError),
+)
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is there
 _FOLDS: tuple[Callable[[str], str], ...] = (str, str.casefold)  # exactly, and by any case
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
@@ -149,7 +154,7 @@ class Shelf:
             if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_YAML)):
                 raise yaml.YAMLError("it uses aliases")
             return yaml.load(text, Loader=_YAML)  # noqa: S506 (a safe one)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except BAD_YAML as error:
             self.problems.add(name, NOT_YAML, reason=str(error).partition("\n")[0])
             return None
 

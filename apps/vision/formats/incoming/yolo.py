@@ -71,7 +71,7 @@ def _is_list(name: str) -> bool:
 
 def _has_boxes(shelf: Shelf, name: str) -> bool:
     text = shelf.text(name)
-    first = next((line for line in io.StringIO(text or "") if line.strip()), "")
+    first = next((line for line in io.StringIO(text or "", newline=None) if line.strip()), "")
     values = numbers(first.split())
     return text is not None and (not first or (values is not None and len(values) >= 5))
 
@@ -79,7 +79,7 @@ def _has_boxes(shelf: Shelf, name: str) -> bool:
 def _read_one(shelf: Shelf, name: str, classes: list[str] | None, file: str, found: Found) -> None:
     picture = found.picture(file)
     outlines = False
-    for line, text in enumerate(io.StringIO(shelf.text(name) or ""), 1):
+    for line, text in enumerate(io.StringIO(shelf.text(name) or "", newline=None), 1):
         shelf.tick()
         if not text.strip():
             continue
