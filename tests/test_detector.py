@@ -401,12 +401,11 @@ def test_detect_again_replaces_the_boxes(ann, app, upload):
 def test_a_card_has_the_figures_of_every_class(ann, spec):
     text = ann.get(f"/models/{spec.name}").text
     for row in spec.card.per_class:
-        assert re.search(rf"{row.label}</td>.*{row.ap50:.3f}</td>.*{row.ap:.3f}</td>", text)
-    assert "Meaning" in text
+        assert re.search(rf"{row.label}\b.*{row.ap50:.3f}</td>.*{row.ap:.3f}</td>", text)
 
 
 def test_a_card_says_what_classes_mean_in_the_language_of_its_reader(ann):
-    row = r"pottedplant</td><td>화분"
+    row = r"pottedplant <span[^>]*>화분"
     page = ann.get(f"/models/{EMBEDDED_DEFAULT.name}", headers={"Accept-Language": "ko"}).text
     assert re.search(row, page)
 
