@@ -21,6 +21,7 @@ from apps.services.schema import Revisions, plain, tables_of
 from apps.storage.local import LocalStorage
 from apps.vision.zoo.architectures import SMALL, Origin
 from apps.vision.zoo.cards import spec_of
+from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import Added
 from tests.conftest import Client, picture_bytes, stored_files
 from tests.labelled import coco
@@ -150,6 +151,33 @@ def test_models_of_the_installations_own_come_back(filled, migrated, tmp_path):
     answer = run(app, "restore", file, "--replace")
     assert answer.exit_code == 1
     assert "cells.v2.safetensors" in answer.output
+
+
+def test_a_backup_of_before_leaves_the_models_of_the_installations_own(filled, migrated, tmp_path):
+    file = tmp_path / "before.zip"
+    assert run(filled, "backup", file).exit_code == 0
+    changed(file, "models.jsonl", None)
+    app = migrated()
+    add_model(app, "cells.v2", b"weights")
+    assert run(app, "restore", file).exit_code == 0
+    assert list(services(app).models.own.specs()) == ["cells.v2"]
+
+
+def test_pictures_stay_when_the_models_cannot_be_put_in_place(
+    filled, migrated, tmp_path, monkeypatch
+):
+    def refuse(*_arguments: object) -> None:
+        raise OSError("read-only")
+
+    file = tmp_path / "models.zip"
+    assert run(filled, "backup", file).exit_code == 0
+    app = migrated()
+    monkeypatch.setattr(OwnWeights, "become", refuse)
+    assert run(app, "restore", file).exit_code == 1
+    with app.app_context():
+        keys = [key for image in db.session.scalars(select(Image)) for key in image.storage_keys]
+    assert keys
+    assert [services(app).storage.size(key) > 0 for key in keys] == [True] * len(keys)
 
 
 def test_an_import_that_waits_ends_with_the_restore(filled, migrated, tmp_path):

@@ -1,6 +1,6 @@
 """The models that administrators added, in a backup: ``models/`` and ``models.jsonl``.
 
-Backups of before had neither; they are read as those of an installation without such models.
+Backups of before had neither; they say nothing of such models.
 """
 
 import hashlib
@@ -50,11 +50,14 @@ def check_models(archive: zipfile.ZipFile) -> None:
 
 
 @contextmanager
-def unpacked_models(archive: zipfile.ZipFile, own: OwnWeights) -> Iterator[dict[str, Path]]:
+def unpacked_models(archive: zipfile.ZipFile, own: OwnWeights) -> Iterator[dict[str, Path] | None]:
     """The files of the models beside those that are there, by their names, for OwnWeights.become.
 
-    Whatever of them was not taken is gone in the end.
+    None for a backup of before. Whatever of them was not taken is gone in the end.
     """
+    if LIST not in archive.namelist():
+        yield None
+        return
     drafts: dict[str, Path] = {}
     try:
         for entry in _entries(archive):
@@ -68,7 +71,7 @@ def unpacked_models(archive: zipfile.ZipFile, own: OwnWeights) -> Iterator[dict[
 
 
 def _entries(archive: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
-    if LIST not in archive.namelist():
+    if LIST not in archive.namelist():  # a backup of before
         return
     good = re.compile(rf"{NAME.pattern}\.({'|'.join(KINDS)})")
     for line in archive.read(LIST).splitlines():

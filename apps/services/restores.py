@@ -98,8 +98,10 @@ class RestoreService:
                 self._put_blobs(archive, report, new, before, progress)
                 self._verify(archive, report, progress)
                 self._database(archive, manifest_of(archive), report)
-                report.models = len(models) // len(KINDS)
-                self.own.become(models)
+                new.clear()  # from here on the rows name them
+                if models is not None:
+                    report.models = len(models) // len(KINDS)
+                    self.own.become(models)
         except BaseException:
             self.storage.delete(*new)
             raise
