@@ -92,7 +92,7 @@ def engine_of(app: Flask, models: ModelService) -> Engine:
 def classifier_of(app: Flask, models: ModelService, queue: Queue) -> Classifier:
     """Of the same kind as the engine, which has refused what is unknown.
 
-    It works in the web process even where detection does not; the device is that of the workers
+    It works in the web process, also where workers look at stored pictures; the device is theirs
     then, and the CPU has to do.
     """
     if app.config["ENGINE"] == "fake":

@@ -119,7 +119,7 @@ class Container:
     status: StatusService
     sweeping: SweepService
     metrics: Metrics
-    engine_here: bool  # False: only other processes detect
+    engine_here: bool  # False: other processes look at stored pictures
 
 
 @dataclass(frozen=True)
@@ -261,26 +261,15 @@ def _work(
     workers = WorkerService(session, lost_after, engine.status)
     # Where the same process detects; elsewhere nobody would come for them.
     handover = Handover() if app.config["QUEUE"] == "thread" else Handover(limit=0)
-    # What another process may be able to do: workers have folders of weights of their own. One
-    # process alone would wait for ever.
-    several = app.config["QUEUE"] == "celery"
-    local_errors = (ConfigError, WeightsError, NotFound) if several else (ConfigError,)
+    # Workers have folders of weights of their own. One process alone would wait for nobody.
+    local_errors = (WeightsError, NotFound) if app.config["QUEUE"] == "celery" else ()
     deliveries = DeliveryService(session, app.config["OUTBOUND_PRIVATE"], reading)
     webhook_queue = adapters.webhook_queue_of(app, deliveries)
     outbox = Outbox(session, lambda: _wake_sender(app, webhook_queue))
     detections = DetectionService(
-        session,
-        storage,
-        engine,
-        tags,
-        models,
-        workers,
-        outbox,
-        metrics.detection,
-        reading,
-        handover,
-        local_errors=local_errors,
-    )
+        session, storage, engine, tags, models, workers, outbox, metrics.detection, reading,
+        handover, local_errors=local_errors,
+    )  # fmt: skip
     queue = adapters.queue_of(app, detections, trash)
     limits = adapters.clip_limits_of(app)
     waiting = WorkRows(session, workers, Video)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ pauses = Pauses(PAUSE, LONGEST_PAUSE)
 
 @contextmanager
 def _job(kind: str, number: int) -> Iterator[None]:
-    """Around the job of one row: what has to wait goes back to its queue, and no try is counted."""
+    """Around the job of one row: the message of what has to wait goes back to its queue."""
     try:
         with flask_app.app_context():
             yield
@@ -199,7 +200,8 @@ def _serve_metrics() -> None:
 
 @signals.worker_shutting_down.connect
 def _shutting_down(**_: Any) -> None:
-    pauses.ending.set()
+    """In a signal handler, maybe of the very thread that waits: its lock must not be taken here."""
+    threading.Thread(target=pauses.ending.set, name="ending", daemon=True).start()
 
 
 @signals.worker_process_shutdown.connect

@@ -3,16 +3,18 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
 from apps.container import services
-from apps.errors import ConfigError, DetectionError
+from apps.errors import ConfigError, DetectionError, WeightsError
 from apps.extensions import db
 from apps.jobs import TryLater
-from apps.models import User, Video, VideoFrame, VideoStatus
+from apps.models import User, Video, VideoFrame, VideoStatus, utcnow
+from apps.services.trying import PATIENCE
 from apps.vision.types import Box
 from tests.clips import clip_bytes, sound_bytes
 from tests.conftest import stored_files
@@ -325,6 +327,25 @@ def test_a_worker_that_cannot_work_leaves_the_clip_to_others(app, ann, idle):
     with pytest.raises(TryLater):
         work(app, video_id)
     assert (clip(app, video_id).status, clip(app, video_id).attempts) == ("queued", 0)
+
+
+def test_a_worker_without_the_weights_leaves_the_clip_to_others_for_a_day(app, ann, idle):
+    video_id = uploaded(ann)
+
+    def look(picture):
+        raise WeightsError("The weights w are missing.")
+
+    services(app).detections.engine.script = look
+    worker = replace(services(app).video_detections, local_errors=(WeightsError,))
+    with app.app_context():
+        assert worker.run(video_id) is False  # nor is it at the end of the queue at once
+    assert (clip(app, video_id).status, clip(app, video_id).attempts) == ("queued", 0)
+    with app.app_context():
+        db.session.execute(update(Video).values(queued_at=utcnow() - PATIENCE))
+        db.session.commit()
+        worker.run(video_id)
+    assert clip(app, video_id).status is VideoStatus.FAILED
+    assert clip(app, video_id).error == "The weights w are missing."
 
 
 def test_a_file_that_is_gone_fails_and_a_storage_that_is_away_waits(app, ann, idle, monkeypatch):

@@ -110,6 +110,7 @@ class ThreadQueue:
             self._wake.wait(self._poll)
 
     def _work_once(self) -> bool:
+        """Whether to look for the next job at once."""
         with self._choosing:
             job_id = self._next_job(frozenset(self._in_hand))
             if job_id is None:
@@ -122,6 +123,7 @@ class ThreadQueue:
             seconds = self._poll * error.pauses
             logger.warning("a job waits; trying again in %.0f s: %s", seconds, error)
             self._stopping.wait(seconds)  # still in hand, or another thread would try it at once
+            return False  # the first thread recovers meanwhile
         finally:
             self._in_hand.discard(job_id)
         return True

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.orm import Session, scoped_session
@@ -16,6 +17,7 @@ from apps.services.models import DEFAULT, ModelService
 from apps.services.reading import from_storage
 from apps.services.results import shown_now, store_result
 from apps.services.tags import TagService
+from apps.services.trying import MAX_ATTEMPTS, Errors, can_work, wait_for_memory, waited_long
 from apps.services.webhooks import Outbox
 from apps.services.workers import WorkerService, worker_name
 from apps.storage import Storage
@@ -26,7 +28,6 @@ from apps.vision.types import Box, Detections, Engine
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
 FAILED = N_("Detection failed three times. The server's log has the details.")
 CRASHED = N_("The detector stopped three times while it looked at this picture.")
 LOST = N_("The stored file of this picture is gone. Upload it again.")
@@ -59,6 +60,7 @@ class Claim:
     attempt: int
     storage_key: str
     model: str  # name in the registry, or "auto"
+    queued_at: datetime
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,19 @@ class DetectionService:
     reading: Callable[[], AbstractContextManager[object]] = nullcontext  # around what only reads
     handover: Handover = field(default_factory=lambda: Handover(limit=0))
     busy: list[int] = field(default_factory=list)  # what threads of this process run just now
-    local_errors: type[AppError] | tuple[type[AppError], ...] = ConfigError  # see the container
+    local_errors: Errors = ()  # of files that another worker may have; see the container
 
     def run(self, image_id: int) -> None:
         """Detect one queued picture. Again, or from two workers at once, does nothing more.
 
-        While the engine cannot work the picture stays queued, for another worker or a later one.
+        While the engine cannot work the picture stays queued, for another worker or a later one;
+        so it does for a day where this process lacks weights that another one may have.
 
         Raises:
-            TryLater: the storage is away, or this process lacks a device or weights that another
-                one may have; the picture waits again with no try counted. Or memory was short
-                for the moment; a try is counted.
+            TryLater: the storage is away, or this process has not its device; the picture waits
+                again with no try counted. Or memory was short for the moment; a try is counted.
         """
-        if not self._can_work():
+        if not can_work(self.engine):
             return
         self.busy.append(image_id)  # a list: two threads may try the same picture
         try:
@@ -108,10 +110,12 @@ class DetectionService:
             result = "put back"
             self._put_back(claim)
             raise
-        except self.local_errors as error:  # of this worker, not of the picture
+        except ConfigError as error:  # of this worker, not of the picture
             result = "put back"
             self._put_back(claim)
             raise TryLater(str(error)) from error
+        except self.local_errors as error:
+            result = self._leave(claim, error)
         except DeviceLost as error:  # a try is counted: the picture itself may have done it
             result = "put back"
             logger.warning("device lost image_id=%d attempt=%d", image_id, claim.attempt)
@@ -119,8 +123,7 @@ class DetectionService:
         except OutOfMemory as error:  # a try is counted: the picture may never fit
             result = "put back"
             self._fail_or_retry(claim, str(error))
-            if claim.attempt < MAX_ATTEMPTS:
-                raise TryLater(str(error), pauses=4**claim.attempt) from None
+            wait_for_memory(error, claim.attempt)
         except AppError as error:  # its text says why, and trying again cannot help
             result = "refused"
             logger.warning("detection refused image_id=%d reason=%s", image_id, error)
@@ -149,7 +152,7 @@ class DetectionService:
 
     def next_few(self, limit: int, but: Collection[int] = ()) -> list[int]:
         """As ``next_queued``, at most ``limit`` of them."""
-        return self.queued(limit, but) if self._can_work() else []
+        return self.queued(limit, but) if can_work(self.engine) else []
 
     def queued(self, limit: int, but: Collection[int] = ()) -> list[int]:
         """The waiting pictures except ``but``, oldest first, at most ``limit``."""
@@ -202,10 +205,6 @@ class DetectionService:
             logger.info("recovered rows=%d", len(left))
         return len(left)
 
-    def _can_work(self) -> bool:
-        """A device that was not there is looked for again: a driver may come late."""
-        return self.engine.trouble is None or self.engine.try_device()
-
     # -- one detection ---------------------------------------------------------------------
 
     def _claim(self, image_id: int) -> Claim | None:
@@ -221,14 +220,18 @@ class DetectionService:
                 claimed_at=utcnow(),
                 error=None,
             )
-            .returning(Image.attempts, Image.key, Image.extension, Image.wanted_model, default)
-        ).one_or_none()
+            .returning(
+                Image.attempts, Image.key, Image.extension, Image.wanted_model, default,
+                Image.queued_at, Image.created_at,
+            )
+        ).one_or_none()  # fmt: skip
         self.session.commit()
         if row is None:
             return None
-        attempt, name, extension, wanted, chosen = row
+        attempt, name, extension, wanted, chosen, queued_at, created_at = row
         model = wanted or self.models.usable(chosen)
-        return Claim(image_id, attempt, f"original/{name}.{extension}", model)
+        key = f"original/{name}.{extension}"
+        return Claim(image_id, attempt, key, model, queued_at or created_at)
 
     def _detect(self, claim: Claim) -> Detections:
         decoded = self.handover.take(claim.storage_key) or self._read(claim.storage_key)
@@ -283,6 +286,20 @@ class DetectionService:
         else:
             self._settle(claim, status=ImageStatus.QUEUED)
             self.session.commit()
+
+    def _leave(self, claim: Claim, error: AppError) -> str:
+        """To a worker that has the weights, as soon as a sweep names the picture again.
+
+        Returns "put back", or "refused" when it has waited for one long enough.
+        """
+        late = waited_long(claim.queued_at)
+        what = "refused" if late else "left to other workers"
+        logger.warning("detection %s image_id=%d reason=%s", what, claim.image_id, error)
+        if late:
+            self._fail(claim, str(error))
+            return "refused"
+        self._put_back(claim)
+        return "put back"
 
     def _put_back(self, claim: Claim) -> None:
         """As if it had never been claimed."""

@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session, scoped_session, undefer
 from apps.errors import N_, AppError
 from apps.jobs import TryLater
 from apps.models import Export, ExportStatus, Image, User, utcnow
-from apps.services.detections import MAX_ATTEMPTS
 from apps.services.export_making import ExportMaker, Made, Order
 from apps.services.export_pictures import Boxes
 from apps.services.export_writers import ACCOUNT
 from apps.services.gallery import Asker, GalleryService
 from apps.services.pictures import MANY
 from apps.services.room import ExportRoom
+from apps.services.trying import MAX_ATTEMPTS
 from apps.services.work_rows import NO_SYNC, Cancelled, Held, Lost, WorkRows
 from apps.storage import Storage
 

@@ -32,7 +32,6 @@ from apps.models import (
     User,
     utcnow,
 )
-from apps.services.detections import MAX_ATTEMPTS
 from apps.services.import_files import ImportLimits, ZipFiles, opened
 from apps.services.import_native import records
 from apps.services.import_plan import Plan, make_plan
@@ -42,6 +41,7 @@ from apps.services.imports import Choices
 from apps.services.keeping import Keeper
 from apps.services.native import NativePicture
 from apps.services.reading import from_storage
+from apps.services.trying import MAX_ATTEMPTS
 from apps.services.work_rows import NO_SYNC, Cancelled, Held, Lost, WorkRows
 from apps.storage import Storage
 from apps.vision.decode import COPY_EXTENSION, DISPLAY_SIDE, decode, derivatives

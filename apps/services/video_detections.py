@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO
 
 from sqlalchemy import insert, select
@@ -12,9 +13,9 @@ from sqlalchemy.orm import Session, scoped_session
 from apps.errors import N_, AppError, ConfigError, DetectionError, DeviceLost, OutOfMemory
 from apps.jobs import TryLater
 from apps.models import Video, VideoFrame, VideoStatus
-from apps.services.detections import MAX_ATTEMPTS
 from apps.services.models import ModelService
 from apps.services.reading import from_storage
+from apps.services.trying import MAX_ATTEMPTS, Errors, can_work, wait_for_memory, waited_long
 from apps.services.videos import MOST_LOOKS
 from apps.services.webhooks import Outbox
 from apps.services.work_rows import ALMOST, Cancelled, Held, Lost, WorkRows
@@ -46,6 +47,7 @@ class _Claim:
     duration_ms: int
     model: str  # name in the registry, or "auto"
     after: tuple[int, int] | None  # (number, time_ms) of the last frame that is known already
+    queued_at: datetime
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class VideoDetections:
     max_pixels: int
     max_seconds: float
     save_seconds: float = SAVE_SECONDS
-    local_errors: type[AppError] | tuple[type[AppError], ...] = ConfigError
+    local_errors: Errors = ()
 
     def run(self, video_id: int, pause: Pause = lambda: False) -> bool:
         """Look at one queued clip. Again, or from two workers at once, does nothing more.
@@ -82,7 +84,7 @@ class VideoDetections:
         Raises:
             TryLater: as DetectionService.run.
         """
-        if not self._can_work():
+        if not can_work(self.engine):
             return False
         with self.work.busy_with(video_id):
             claim = self._claim(video_id)
@@ -90,7 +92,7 @@ class VideoDetections:
 
     def next_queued(self, but: Collection[int] = ()) -> int | None:
         """The oldest waiting clip except ``but``; None while the engine cannot work."""
-        return self.work.next_queued(but) if self._can_work() else None
+        return self.work.next_queued(but) if can_work(self.engine) else None
 
     def recover(self) -> int:
         """As DetectionService.recover: what a lost worker left running waits again, or fails."""
@@ -103,16 +105,13 @@ class VideoDetections:
             logger.info("recovered clips=%d", len(left))
         return len(left)
 
-    def _can_work(self) -> bool:
-        return self.engine.trouble is None or self.engine.try_device()
-
     # -- one clip --------------------------------------------------------------------------
 
     def _claim(self, video_id: int) -> _Claim | None:
         default = self.models.default()
         taken = self.work.claim(
             video_id, Video.key, Video.extension, Video.every, Video.frames, Video.duration_ms,
-            Video.model, Video.wanted_model,
+            Video.model, Video.wanted_model, Video.queued_at, Video.created_at,
         )  # fmt: skip
         if taken is None:
             return None
@@ -133,6 +132,7 @@ class VideoDetections:
             row.duration_ms or 0,
             row.model or row.wanted_model or default,  # what it began with, it goes on with
             None if last is None else (last.number, last.time_ms),
+            row.queued_at or row.created_at,
         )
 
     def _work(self, claim: _Claim, pause: Pause) -> bool:
@@ -150,16 +150,17 @@ class VideoDetections:
         except TryLater:
             self._put_back(claim)
             raise
-        except self.local_errors as error:  # of this worker, not of the clip
+        except ConfigError as error:  # of this worker, not of the clip
             self._put_back(claim)
             raise TryLater(str(error)) from error
+        except self.local_errors as error:
+            self._leave(claim, error)
         except DeviceLost as error:  # a try is counted: the clip itself may have done it
             logger.warning("device lost video_id=%d attempt=%d", video_id, attempt)
             self._fail_or_retry(claim, str(error))
         except OutOfMemory as error:  # a try is counted: a frame may never fit
             self._fail_or_retry(claim, str(error))
-            if claim.held.attempt < MAX_ATTEMPTS:
-                raise TryLater(str(error), pauses=4**claim.held.attempt) from None
+            wait_for_memory(error, attempt)
         except AppError as error:  # its text says why, and trying again cannot help
             logger.warning("clip refused video_id=%d reason=%s", video_id, error)
             self._end(claim, VideoStatus.FAILED, error=str(error)[:300])
@@ -231,6 +232,16 @@ class VideoDetections:
         else:
             self.work.wait_again(claim.held)
             self.session.commit()
+
+    def _leave(self, claim: _Claim, error: AppError) -> None:
+        """To a worker that has the weights, as DetectionService does."""
+        late = waited_long(claim.queued_at)
+        what = "refused" if late else "left to other workers"
+        logger.warning("clip %s video_id=%d reason=%s", what, claim.held.row_id, error)
+        if late:
+            self._end(claim, VideoStatus.FAILED, error=str(error)[:300])
+        else:
+            self._put_back(claim)
 
     def _put_back(self, claim: _Claim) -> None:
         """As if it had never been claimed, but for what was found."""

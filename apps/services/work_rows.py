@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.models import Export, Import, Video, utcnow
-from apps.services.detections import MAX_ATTEMPTS
+from apps.services.trying import MAX_ATTEMPTS
 from apps.services.workers import WorkerService, worker_name
 
 ALMOST = 0.999  # progress is below 1 until the end
-NO_SYNC = {"synchronize_session": False}  # rows are changed by statements, and never loaded here
+NO_SYNC = {"synchronize_session": False}  # a commit follows, and what is loaded is read anew
 
 
 class Lost(Exception):
