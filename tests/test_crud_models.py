@@ -243,6 +243,25 @@ def test_a_download_that_failed_is_tried_again_after_longer_and_longer_pauses(
     assert models.attempts.due()
 
 
+@pytest.mark.parametrize(
+    ("outcome", "pause"), [(True, FIRST_PAUSE), (None, 2 * FIRST_PAUSE), (False, 4 * FIRST_PAUSE)]
+)
+def test_a_download_that_somebody_else_runs_says_nothing_of_the_next_pause(
+    make_app, monkeypatch, outcome, pause
+):
+    monkeypatch.setitem(devices._is_cuda, "auto", False)
+    models, now = services(make_app(MODEL_DOWNLOADS=True)).models, [0.0]
+    monkeypatch.setattr(models.attempts, "_clock", lambda: now[0])
+    models.attempts.failed()
+    monkeypatch.setattr(models.downloads, "run", lambda _file: outcome)
+    models._prefer()
+    models.attempts.failed()
+    now[0] = pause - 1
+    assert not models.attempts.due()
+    now[0] = pause
+    assert models.attempts.due()
+
+
 def test_the_device_that_is_set_decides_what_auto_fetches(make_app, monkeypatch):
     monkeypatch.setitem(devices._is_cuda, "auto", True)
     for device, best in (("cpu", BEST_ON_CPU), ("auto", BEST_ON_GPU), ("cuda:1", BEST_ON_GPU)):
@@ -365,6 +384,25 @@ def test_models_are_measured_one_at_a_time_and_no_page_waits(make_app, app, admi
     measured(admin)
     assert "being measured …" not in admin.get("/crud/models").text
     other.measure(BLOOD_CELLS, rounds=1)
+
+
+def test_nobody_else_can_measure_while_a_page_still_says_that_one_runs(app, monkeypatch):
+    bench = services(app).bench
+    seen: list[str | None] = []
+    freed = threading.Event()
+
+    class Lock:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_error: object) -> None:
+            seen.append(bench.running)
+            freed.set()
+
+    monkeypatch.setattr(type(bench.kept), "lock", lambda _self: Lock())
+    with app.app_context():
+        bench.start(BLOOD_CELLS.name)
+    assert freed.wait(20)
+    assert seen == [None]
 
 
 def test_a_measurement_that_fails_says_why(app, admin):

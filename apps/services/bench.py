@@ -88,17 +88,17 @@ class BenchService:
             return self._measure(spec, rounds)
 
     def _run(self, spec: DetectorSpec, lock: IO[str]) -> None:
-        try:
-            with lock:
+        with lock:  # whoever has it next names another model as the one that runs
+            try:
                 self._measure(spec, ROUNDS)
-        except AppError as error:
-            logger.warning("not measured model=%s reason=%s", spec.name, error)
-            self._errors[spec.name] = error
-        except Exception:
-            logger.exception("not measured model=%s", spec.name)
-            self._errors[spec.name] = Unavailable(BROKEN)
-        finally:
-            self.running = None
+            except AppError as error:
+                logger.warning("not measured model=%s reason=%s", spec.name, error)
+                self._errors[spec.name] = error
+            except Exception:
+                logger.exception("not measured model=%s", spec.name)
+                self._errors[spec.name] = Unavailable(BROKEN)
+            finally:
+                self.running = None
 
     def _measure(self, spec: DetectorSpec, rounds: int) -> Speed:
         picture = Image.effect_noise(SIZE, 80).convert("RGB")

@@ -215,9 +215,10 @@ class ModelService:
         file = self._preferred().weights
         if self.store.state(file) is WeightsState.READY:
             return
-        if self.downloads.run(file):
+        went_well = self.downloads.run(file)
+        if went_well:
             self.attempts.worked()
-        else:
+        elif went_well is False:
             self.attempts.failed()
 
     def _preferred(self) -> DetectorSpec:

@@ -165,7 +165,11 @@ class TorchClassifier:
                 self._refuse_full(error)
                 raise
         self._placement.lose(self._networks.clear)
-        return work()
+        try:
+            return work()
+        except Exception as error:
+            self._refuse_full(error)
+            raise
 
     def _refuse_full(self, error: Exception) -> None:
         """Raises Busy after running out of memory, for which every network goes."""

@@ -118,7 +118,8 @@ class Placement:
             device = devices.pick_device(self._choice)
         except ConfigError as error:
             if self._missing is None:
-                logger.critical("%s fall_back=%s", error, self._fall_back)
+                level = logging.WARNING if self._fall_back else logging.CRITICAL
+                logger.log(level, "%s fall_back=%s", error, self._fall_back)
             self._missing = error
             if not self._fall_back:
                 raise

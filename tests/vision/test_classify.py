@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from apps.errors import ConfigError, NotFound, WeightsError
+from apps.errors import Busy, ConfigError, NotFound, WeightsError
 from apps.vision import explain
 from apps.vision.classify import TorchClassifier
 from apps.vision.fake_classifier import FakeClassifier
@@ -55,6 +55,33 @@ def digit(size: tuple[int, int] = (280, 280)) -> Image.Image:
     paper = Image.new("RGB", size, "white")
     ImageDraw.Draw(paper).line((size[0] // 3, 9, size[0] // 3, size[1] - 9), "black", 20)
     return paper
+
+
+@pytest.fixture
+def failing(lenet, monkeypatch):
+    """failing(error, …) -> the classifier whose device says that, one after the other."""
+
+    def failing(*errors: Exception) -> TorchClassifier:
+        left = list(errors)
+
+        def batch(_values: object) -> None:
+            raise left.pop(0)
+
+        monkeypatch.setattr(lenet, "_batch", batch)
+        lenet._placement._fall_back = True
+        return lenet
+
+    return failing
+
+
+LOST = RuntimeError("CUDA error: unspecified launch failure")
+FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize("errors", [[FULL], [LOST, FULL]])
+def test_no_memory_is_told_also_right_after_a_lost_gpu(failing, errors):
+    with pytest.raises(Busy, match="no memory left"):
+        failing(*errors).classify(digit(), LENET.name)
 
 
 # -- classes ---------------------------------------------------------------------------------

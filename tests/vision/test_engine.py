@@ -437,6 +437,16 @@ def test_out_of_memory_unloads_other_models_first():
     assert [model.name for model in engine.status().models] == ["b.x"]
 
 
+@pytest.mark.parametrize("place", ["load_file", "nn.Module.load_state_dict"])
+def test_no_memory_for_the_weights_is_not_the_fault_of_their_file(monkeypatch, place):
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(f"apps.vision.zoo.weights.{place}", refuse)
+    with pytest.raises(OutOfMemory, match="not enough memory"):
+        engine_of().detect(Image.new("RGB", (64, 64)))
+
+
 def test_a_picture_that_does_not_fit_even_alone_is_told_to_come_later():
     import torch
 

@@ -259,6 +259,16 @@ def test_a_failed_background_download_keeps_its_reason_and_can_be_tried_again(ho
     assert store.state(file) is WeightsState.READY
 
 
+def test_of_two_threads_that_fetch_a_file_the_second_says_nothing_of_the_outcome(host, store):
+    downloads, file = Downloads(store), weights(host)
+    host.hold = threading.Event()
+    downloads.start(file)
+    assert downloads.run(file) is None
+    host.hold.set()
+    finished(downloads, file)
+    assert downloads.run(file) is True
+
+
 # -- folders that cannot be used -------------------------------------------------------------
 
 

@@ -83,6 +83,25 @@ def test_a_large_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     assert len(read) == 2
 
 
+def test_a_file_that_could_not_be_read_is_read_again_though_it_did_not_change(
+    tmp_path, monkeypatch
+):
+    store, data = WeightsStore(tmp_path), b"weights" * 1000
+    file = with_published(data, BEST_ON_CPU).weights
+    store.path(file).write_bytes(data)
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError("Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", refuse)
+        assert "Input/output error" in str(store.fault(file))
+        with pytest.raises(WeightsError) as caught:
+            store.verify(file)
+        store.distrust(file, caught.value)
+    assert store.fault(file) is None
+
+
 def test_auto_goes_on_with_the_embedded_model_when_no_network_can_be_made_of_a_file(
     tmp_path, monkeypatch
 ):

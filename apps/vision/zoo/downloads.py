@@ -39,9 +39,9 @@ class Downloads:
             name = f"download-{file.name}"
             threading.Thread(target=self._run, args=(file,), name=name, daemon=True).start()
 
-    def run(self, file: WeightsFile) -> bool:
-        """The same in the present thread; whether it went well, or another thread is at it."""
-        return self._run(file) if self._begin(file) else True
+    def run(self, file: WeightsFile) -> bool | None:
+        """The same in the present thread; whether it went well. None: another thread is at it."""
+        return self._run(file) if self._begin(file) else None
 
     def state(self, file: WeightsFile) -> Download | None:
         """How far ``file`` is; None if this process never began to fetch it."""

@@ -118,9 +118,13 @@ class WeightsStore:
         """What is wrong with a file that is here; None also if it is not here."""
         with self._judging:  # one thread reads a large file, the others wait for what it says
             stamp = self._stamp(file)
-            if stamp is not None and stamp not in self._judged:
-                self._judge(stamp, self._found_fault(file, stamp))
-            return self._judged.get(stamp) if stamp is not None else None
+            if stamp is None:
+                return None
+            if stamp not in self._judged:
+                fault = self._found_fault(file, stamp)
+                self._judge(stamp, fault)
+                return fault
+            return self._judged[stamp]
 
     def distrust(self, file: WeightsFile, fault: WeightsError) -> None:
         """Remember that no network could be made of ``file``, until it changes."""
@@ -130,6 +134,8 @@ class WeightsStore:
                 self._judge(stamp, fault)
 
     def _judge(self, stamp: Stamp, fault: WeightsError | None) -> None:
+        if fault is not None and isinstance(fault.__cause__, OSError):
+            return  # it could not be read, and the file need not change until it can
         for old in [old for old in self._judged if old[0] == stamp[0]]:
             del self._judged[old]
         self._judged[stamp] = fault

@@ -13,6 +13,7 @@ from torchvision.models import get_model_weights
 
 from apps.errors import N_, WeightsError
 from apps.vision import masks
+from apps.vision.devices import is_out_of_memory
 from apps.vision.types import SCORE_FLOOR
 from apps.vision.zoo.classifiers import ClassifierSpec
 from apps.vision.zoo.networks import substituted
@@ -69,10 +70,12 @@ def load_classifier(spec: ClassifierSpec, store: WeightsStore) -> nn.Module:
 
 @contextmanager
 def _fitting(file: WeightsFile) -> Iterator[None]:
-    """A state dict that does not fit is told as such."""
+    """A state dict that does not fit is told as such, unless main memory has no room for it."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise WeightsError(
             N_("The weights file %(file)s does not fit its network."), file=file.name
         ) from error
@@ -83,6 +86,7 @@ def read_state(path: Path) -> State:
 
     Raises:
         WeightsError: neither of the two. A file that needs full unpickling is never loaded.
+        RuntimeError: main memory has no room for it; see devices.is_out_of_memory.
     """
     try:
         if path.suffix == ".safetensors":
@@ -90,6 +94,8 @@ def read_state(path: Path) -> State:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise WeightsError(
             N_("The weights file %(file)s holds more than tensors, or is damaged."), file=path.name
         ) from error
