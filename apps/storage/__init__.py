@@ -49,7 +49,11 @@ class Storage(Protocol):
         ...
 
     def files(self, folder: str) -> Iterator[StoredFile]:
-        """Everything whose key begins with ``folder`` and "/", unfinished files too; no order."""
+        """Everything whose key begins with ``folder`` and "/", unfinished files too; no order.
+
+        Raises:
+            OSError: the storage does not answer, or part of it cannot be read.
+        """
         ...
 
     def check(self) -> None:

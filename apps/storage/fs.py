@@ -21,8 +21,8 @@ from fsspec.exceptions import FSTimeoutError
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from apps.disk import make_folder, sync_folder
 from apps.storage import TEMPORARY, StoredFile
-from apps.storage.disk import sync_folder
 from apps.storage.settings import S3, checked_options, checked_presign, checked_scheme
 
 logger = logging.getLogger(__name__)
@@ -155,10 +155,14 @@ class FsspecStorage:
     def files(self, folder: str) -> Iterator[StoredFile]:
         with _as_os_error():
             fs, path = self._at(folder)
-            limit = {"timeout": LISTING} if isinstance(fs, AsyncFileSystem) else {}
+            options: dict[str, Any] = {"on_error": _refuse}
+            if isinstance(fs, AsyncFileSystem):
+                options = {"timeout": LISTING}
             try:
-                found = fs.find(path, detail=True, **limit)
+                found = fs.find(path, detail=True, **options)
             except FileNotFoundError:
+                with suppress(FileNotFoundError):
+                    self._missing(fs, path)
                 return
         for place, info in found.items():
             key = f"{folder}/{place.rpartition(f'{path}/')[2]}"
@@ -299,6 +303,12 @@ def _modified(info: Mapping[str, Any]) -> datetime:
     return datetime.now(UTC)
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read is not an empty one; one that is not there is."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def _send(fs: Any, path: str, source: BinaryIO) -> None:
     """In parts, to a server that shows the whole when the last one is there."""
     target = fs.open(path, "wb", block_size=PART, autocommit=False)
@@ -316,9 +326,12 @@ def _send(fs: Any, path: str, source: BinaryIO) -> None:
 def _replace(fs: Any, path: str, source: BinaryIO) -> None:
     """Write beside ``path`` and move there, for filesystems that show half a file."""
     folder = posixpath.dirname(path)
-    fs.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
     local = isinstance(fs, LocalFileSystem)
+    if local:
+        make_folder(Path(folder))
+    else:
+        fs.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
     try:
         with fs.open(temporary, "wb") as file:
             shutil.copyfileobj(source, file, BLOCK)

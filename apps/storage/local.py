@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from apps.disk import make_folder, sync_folder
 from apps.storage import TEMPORARY, StoredFile
-from apps.storage.disk import sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class LocalStorage:
                 logger.exception("not deleted key=%s", key)
 
     def files(self, folder: str) -> Iterator[StoredFile]:
-        for place, _folders, names in os.walk(self._path(folder)):
+        for place, _folders, names in os.walk(self._path(folder), onerror=_refuse):
             for name in names:
                 path = Path(place, name)
                 try:
@@ -102,12 +102,18 @@ class LocalStorage:
         return path
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read is not an empty one; one that is not there is."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def _new_file(path: str) -> BinaryIO:
     """A file that was not there, for nobody else; its folder is made where it is missing."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags, 0o600)
     except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
         descriptor = os.open(path, flags, 0o600)
     return os.fdopen(descriptor, "wb")

@@ -226,6 +226,18 @@ def test_a_stream_that_breaks_leaves_nothing(place):
     assert place.keys() == []
 
 
+@pytest.mark.parametrize("place", ["local", "file"], indirect=True)
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(storage, monkeypatch):
+    storage.put("original/a.jpg", b"123")
+
+    def refuse(path: object) -> None:
+        raise PermissionError(f"not for you: {path}")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(OSError, match="not for you"):
+        list(storage.files("original"))
+
+
 def test_files_are_listed_with_size_and_age_below_their_folder(storage):
     assert list(storage.files("original")) == []
     before = datetime.now(UTC) - timedelta(seconds=5)

@@ -190,6 +190,8 @@ def test_no_credentials_at_all(s3):
 def test_a_bucket_that_is_not_there_is_not_taken_for_missing_files(s3, caplog):
     storage = FsspecStorage("s3://no-such-bucket/pictures", s3.options)
     refuses(storage)
+    with pytest.raises(OSError, match="no-such-bucket"):
+        list(storage.files("original"))
     storage.delete("a")
     assert "not deleted key=a" in caplog.text
     assert "no-such-bucket" in caplog.text

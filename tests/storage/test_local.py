@@ -43,18 +43,19 @@ def test_a_failed_put_leaves_the_old_state_and_no_half_file(
         assert file.read() == b"old"
 
 
-def test_the_folder_is_synced_after_the_file_has_its_name(storage, tmp_path, monkeypatch):
-    folder = tmp_path / "blobs" / "original"
+def test_every_folder_is_synced_after_it_has_the_new_name(storage, tmp_path, monkeypatch):
+    blobs = tmp_path / "blobs"
     real, synced = os.fsync, []
 
     def fsync(descriptor: int) -> None:
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            synced.append(files(folder))
+        for folder in (tmp_path, blobs, blobs / "original"):
+            if folder.is_dir() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+                synced.append([path.name for path in folder.iterdir()])
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     storage.put("original/a", b"x")
-    assert synced == [["a"]]
+    assert synced == [["blobs"], ["original"], ["a"]]
 
 
 def test_a_disk_that_syncs_no_folders_is_no_error(storage, monkeypatch):

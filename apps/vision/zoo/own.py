@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from apps.disk import sync_folder
 from apps.errors import N_, Conflict, NotFound
 from apps.vision.zoo.cards import FOLDER, NAME, card_text, read_card
 from apps.vision.zoo.registry import DetectorSpec
@@ -118,6 +119,7 @@ class OwnWeights:
             draft.write_text(card_text(spec), encoding="utf-8")
             _sync(draft)
             draft.replace(self._file(spec.name, "json"))
+            sync_folder(self.folder)
         logger.info("model added name=%s sha256=%s", spec.name, spec.weights.sha256)
 
     def remove(self, name: str) -> Removed:
@@ -159,6 +161,7 @@ class OwnWeights:
                     if name.endswith(f".{kind}"):
                         _sync(file)
                         file.replace(self.folder / name)
+            sync_folder(self.folder)
         self._seen = None
 
     def restore(self, key: str) -> DetectorSpec:

@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from apps.disk import sync_folder
 from apps.errors import N_, Conflict, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -225,6 +226,7 @@ class WeightsStore:
                 file=file.name,
             )
         part.replace(path)
+        sync_folder(self.folder)
         logger.info("weights fetched file=%s bytes=%d", file.name, path.stat().st_size)
 
     def _part(self, file: WeightsFile) -> Path:

@@ -8,6 +8,14 @@ from pathlib import Path
 _CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF)
 
 
+def make_folder(folder: Path) -> None:
+    """Make ``folder``, and those above it that are missing; their names outlive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: str | Path) -> None:
     """Let the names in ``folder`` outlive a power cut: syncing a file keeps its bytes alone.
 
