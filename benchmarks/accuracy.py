@@ -61,7 +61,10 @@ def main() -> int:
         print(f"no data at {data}; give --data DIR or set SIGHTBOX_TEST_DATA", file=sys.stderr)
         return int(options.check)
     found = [*measured_classifiers(data), *measured_detectors(data)]
-    return report([one.row() for one in found], check=options.check) if found else 1
+    if not found:
+        print(f"{data} has nothing to measure with", file=sys.stderr)
+        return int(options.check)
+    return report([one.row() for one in found], check=options.check)
 
 
 if __name__ == "__main__":

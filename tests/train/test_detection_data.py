@@ -149,6 +149,17 @@ def test_how_many_pictures_are_read_is_reported(data):
     assert told == [(number, 6) for number in range(1, 7)]
 
 
+def test_the_second_of_two_pictures_of_one_name_is_looked_at_too(data):
+    one, two, *rest = data.pictures
+    two.file.path.write_bytes(b"no picture")
+    same = replace(data, pictures=(one, replace(two, name=one.name), *rest))
+    text = check_detection(same).text()
+    assert f"names that two pictures have: {one.name}" in text
+    assert f"cannot be read: {one.name}" in text
+    turned = replace(data, pictures=(replace(two, name=one.name), one, *rest))
+    assert repaired(turned).pictures[0].file == one.file
+
+
 def test_twins_in_two_parts_and_rare_classes_are_warnings(data):
     data = divided(data, "train", "test")
     one, two, *rest = data.pictures

@@ -15,12 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from apps.errors import N_, InvalidInput
+from apps.vision.formats.dataset import TEST, TRAIN, VAL, split_called
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DATASETS = ("FashionMNIST", "MNIST", "CIFAR10", "OxfordIIITPet")  # of torchvision
-# What the folders of the parts are called, in any case, as those of detectors are.
-TRAIN, TEST = ("train", "training"), ("test", "testing")
-VAL = ("val", "valid", "validation", "minival")
 IDX = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 
@@ -64,7 +62,7 @@ def open_source(folder: Path, dataset: str | None = None, *, download: bool = Fa
         raise InvalidInput(N_("There is no folder %(folder)s."), folder=str(folder))
     if _idx_file(folder, "train", "images", 3) is not None:
         return _idx(folder)
-    train, val, test = (_entries(folder, names) for names in (TRAIN, VAL, TEST))
+    train, val, test = (_entries(folder, split) for split in (TRAIN, VAL, TEST))
     if not train:
         train, val, test = list(_walk(folder)), [], []
     classes = tuple(sorted({name for name, _path, _read in train}))
@@ -72,7 +70,7 @@ def open_source(folder: Path, dataset: str | None = None, *, download: bool = Fa
         raise InvalidInput(
             N_(
                 "%(folder)s has no pictures that training can read. It needs IDX files, or the "
-                "folders train and test, or zips of them, with a folder for each class."
+                "folders train, val and test, or zips of them, with a folder for each class."
             ),
             folder=str(folder),
         )
@@ -87,13 +85,13 @@ def open_source(folder: Path, dataset: str | None = None, *, download: bool = Fa
 Entry = tuple[str, str, Callable[[], bytes]]  # class, name, the bytes
 
 
-def _entries(folder: Path, names: Sequence[str]) -> list[Entry]:
-    """What folders and zips hold that are called by one of ``names``, as val/ or Val-0.zip are."""
+def _entries(folder: Path, split: str) -> list[Entry]:
+    """What folders and zips hold that people call ``split``, as val/ and Validation-0.zip are."""
     found: list[Entry] = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name.casefold() in names:
+        if path.is_dir() and split_called(path.name) == split:
             found += _walk(path)
-        elif path.suffix.casefold() == ".zip" and path.stem.casefold().split("-")[0] in names:
+        elif path.suffix.casefold() == ".zip" and split_called(path.stem.split("-")[0]) == split:
             found += _zipped(path)
     return found
 

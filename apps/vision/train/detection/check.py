@@ -16,6 +16,7 @@ from apps.vision.formats.dataset import (
     DetectionData,
     LabelledBox,
     LabelledPicture,
+    PictureFile,
 )
 from apps.vision.train.check import IMBALANCE, Finding, Report
 
@@ -58,18 +59,18 @@ class File:
     error: str = ""  # why it cannot be read
 
 
-Files = dict[str, File]  # by the name of their picture; of those that are there
+Files = dict[PictureFile, File]  # of those that are there
 Progress = Callable[[int, int], object]  # pictures that are read, of all
 
 
 def read_files(data: DetectionData, progress: Progress = lambda _done, _all: None) -> Files:
     """Unpack every picture of ``data``: the header of one that was cut short is whole."""
-    there = [picture for picture in data.pictures if picture.file is not None]
+    there = [picture.file for picture in data.pictures if picture.file is not None]
     files: Files = {}
     with Archives() as archives, ThreadPoolExecutor(READERS) as pool:
         found = pool.map(partial(_read, archives=archives), there)
-        for number, (picture, file) in enumerate(zip(there, found, strict=True), 1):
-            files.setdefault(picture.name, file)
+        for number, (place, file) in enumerate(zip(there, found, strict=True), 1):
+            files[place] = file
             progress(number, len(there))
     return files
 
@@ -102,7 +103,7 @@ def repaired(data: DetectionData, files: Files | None = None) -> DetectionData:
     files = read_files(data) if files is None else files
     pictures, names = [], set()
     for picture in data.pictures:
-        file = files.get(picture.name)
+        file = files.get(picture.file) if picture.file is not None else None
         if picture.name in names or file is None or file.error or _differs(picture, file):
             continue
         names.add(picture.name)
@@ -174,8 +175,8 @@ def _of_labels(data: DetectionData, files: Files) -> Iterator[Where]:
 def _of_files(data: DetectionData, files: Files) -> Iterator[Where]:
     seen: dict[bytes, LabelledPicture] = {}
     for picture in data.pictures:
-        file = files.get(picture.name)
-        if picture.file is None or file is None:
+        file = files.get(picture.file) if picture.file is not None else None
+        if file is None:
             continue
         if file.error:
             yield UNREADABLE, f"{picture.name} ({file.error})"
@@ -189,9 +190,9 @@ def _of_files(data: DetectionData, files: Files) -> Iterator[Where]:
             yield SAME_PICTURE if same else LEAK, f"{picture.name} = {twin.name}"
 
 
-def _read(picture: LabelledPicture, archives: Archives) -> File:
+def _read(place: PictureFile, archives: Archives) -> File:
     try:
-        content = archives.read(picture.file) if picture.file is not None else b""
+        content = archives.read(place)
         size = decode(content, side=UNPACKED).size
     except (OSError, AppError) as error:
         return File(error=str(error))
@@ -202,7 +203,7 @@ def _size(picture: LabelledPicture, files: Files) -> tuple[int, int]:
     """As its labels say; where they do not, of the file; (0, 0): nobody knows."""
     if picture.width:
         return picture.width, picture.height
-    return files.get(picture.name, File()).size
+    return files.get(picture.file, File()).size if picture.file is not None else (0, 0)
 
 
 def _differs(picture: LabelledPicture, file: File) -> bool:
