@@ -31,7 +31,8 @@ PROGRAMS = frozenset(
 JSON_BODIES = frozenset({"detector.save_state"})
 LARGE_UPLOADS = {"video.upload": "MAX_VIDEO_BYTES", "imports.upload": "MAX_IMPORT_BYTES"}
 WEIGHTS_UPLOAD = "crud.model_new"  # for administrators alone
-FORM_BYTES = 2 * 2**20  # in every other request, and beside a file of weights
+MB = 2**20  # bytes, wherever people read of them
+FORM_BYTES = 2 * MB  # in every other request, and beside a file of weights
 THEME_COOKIE = "sightbox_theme"
 THEMES = ("auto", "light", "dark")
 NO_SENSORS = "camera=(), microphone=(), geolocation=()"
@@ -242,10 +243,10 @@ def row_ids(texts: Iterable[str]) -> list[int]:
 
 def megabytes(size: int) -> str:
     """Bytes as a short text: 3.2 MB."""
-    if size < 2**20:
+    if size < MB:
         return f"{max(1, round(size / 2**10))} KB" if size else "0 KB"
     if size < 2**30:
-        return f"{size / 2**20:.1f} MB"
+        return f"{size / MB:.1f} MB"
     return f"{size / 2**30:.1f} GB"
 
 

@@ -14,6 +14,7 @@ from apps.services.backups import BackupService, Report
 from apps.services.restores import RestoreService
 from apps.services.schema import Revisions
 from apps.vision.zoo.own import OwnWeights
+from apps.web import megabytes
 
 MIGRATIONS = ROOT / "migrations"
 
@@ -75,6 +76,6 @@ def _summary(report: Report) -> None:
     for key in report.damaged:
         click.echo(f"not what was uploaded\t{key}")
     rows = ", ".join(f"{count} {name}" for name, count in sorted(report.rows.items()) if count)
-    click.echo(f"{report.blobs} files ({report.bytes / 2**20:.1f} MB); rows: {rows or 'none'}")
+    click.echo(f"{report.blobs} files ({megabytes(report.bytes)}); rows: {rows or 'none'}")
     if report.models:
         click.echo(f"models of this installation's own: {report.models}")

@@ -14,9 +14,9 @@ from apps.vision.zoo.architectures import BUILDERS, Origin
 from apps.vision.zoo.classifiers import ClassifierSpec, get_classifier, is_classifier
 from apps.vision.zoo.registry import DetectorSpec, ModelCard
 from apps.vision.zoo.store import Progress
+from apps.web import MB, megabytes
 
 models = AppGroup("models", help="List, fetch, add, check and measure detectors and classifiers.")
-MB = 2**20  # bytes
 
 
 def _stop(error: AppError) -> NoReturn:
@@ -45,7 +45,7 @@ def list_models() -> None:
         click.echo("\t".join(row).rstrip())
     for other in services().classifications.all():
         spec = other.spec
-        size = f"{spec.weights.size / MB:.1f} MB"
+        size = megabytes(spec.weights.size)
         click.echo("\t".join((spec.name, f"accuracy {_accuracy(spec)}", size, other.state)))
 
 

@@ -13,6 +13,7 @@ import click
 from flask.cli import AppGroup
 
 from apps.errors import AppError
+from apps.web import megabytes
 
 if TYPE_CHECKING:
     from apps.vision.train.classifier import ClassifierRecipe
@@ -161,7 +162,7 @@ def classifier(
     if "strategy" in card["trained"]:
         click.echo(f"strategy {card['trained']['strategy']}")
     click.echo(f"accuracy on the test part {card['accuracy']:.4f}")
-    click.echo(f"{out / card['file']}\t{card['size'] / 1e6:.1f} MB\t{card['sha256']}")
+    click.echo(f"{out / card['file']}\t{megabytes(card['size'])}\t{card['sha256']}")
 
 
 @train.command("crossvalidate")

@@ -11,8 +11,7 @@ from apps.i18n import error_text
 from apps.services.classifications import ClassifierState
 from apps.services.models import ModelState
 from apps.vision.zoo.store import Progress
-
-MB = 2**20  # bytes
+from apps.web import MB
 
 
 @bp.get("/models")
