@@ -150,12 +150,6 @@ def init_app(app: Flask) -> None:
     limits, clip_limits = _limits(app), adapters.clip_limits_of(app)
     keeper = Keeper(session, storage, app.config["USER_QUOTA_BYTES"], writing)
     gallery = GalleryService(session, images, boxes)
-    here = adapters.instant_engine_of(models, work.engine, queue)
-    instant = InstantService(session, here, models, limits.image_pixels)
-    cameras = InstantService(session, here, models, FRAME_PIXELS)
-    live = cameras if queue.works_here or app.config["LIVE_ON_CPU"] else None
-    annotations = AnnotationService(session, tags)
-    classifier = adapters.classifier_of(app, models, queue)
     app.extensions[EXTENSION] = Container(
         storage=storage,
         queue=queue,
@@ -164,48 +158,83 @@ def init_app(app: Flask) -> None:
         bench=BenchService(session, models, work.engine, engine_here=queue.works_here),
         images=images,
         gallery=gallery,
-        filters=FilterService(session),
-        selections=SelectionService(session, tags),
         trash=trash,
         uploads=UploadService(
             session, storage, queue, limits, keeper, metrics.upload, work.handover
         ),
         image_admin=ImageAdminService(session, tags),
         detections=work.detections,
-        results=ResultService(session, tags),
-        annotations=annotations,
-        single_boxes=SingleBoxService(annotations),
         boxes=boxes,
-        reviews=ReviewService(session),
-        classifications=ClassificationService(
-            session, images, classifier, models.store, models.downloads, limits
-        ),
         requests=DetectionRequests(session, queue, models),
-        live=LiveService(live),
         video_queue=work.clip_queue,
         videos=VideoService(session, storage, work.clip_queue, models, clip_limits, keeper),
         video_detections=work.clips,
         tags=tags,
         accounts=AccountService(session, storage),
-        instant=instant,
-        labelstudios=LabelStudioService(
-            session, instant, app.config["SECRET_KEY"], limits.file_bytes,
-            app.config["OUTBOUND_PRIVATE"], writing,
-        ),
-        tokens=TokenService(session, writing),
-        client_calls=ClientCallService(session, writing),
-        idempotency=IdempotencyService(session, writing),
-        webhooks=WebhookService(session, app.config["OUTBOUND_PRIVATE"], work.outbox.wake),
-        deliveries=work.deliveries,
-        webhook_queue=work.webhook_queue,
         workers=work.workers,
         sweeping=SweepService(session, storage),
-        status=StatusService(session, here, classifier, adapters.folder_of(storage)),
         metrics=metrics,
         engine_here=queue.works_here,
+        **_people(session, tags),
+        **_instant(app, session, storage, models, images, work, limits),
+        **_programs(app, session, work),
         **_exports(app, session, storage, work, gallery),
         **_imports(app, session, storage, work, tags, trash, keeper),
     )  # fmt: skip
+
+
+def _people(session: "scoped_session[Session]", tags: TagService) -> dict[str, Any]:
+    """The container's services of what people say of results and keep, by their names."""
+    annotations = AnnotationService(session, tags)
+    return {
+        "filters": FilterService(session),
+        "selections": SelectionService(session, tags),
+        "results": ResultService(session, tags),
+        "annotations": annotations,
+        "single_boxes": SingleBoxService(annotations),
+        "reviews": ReviewService(session),
+    }
+
+
+def _instant(
+    app: Flask,
+    session: "scoped_session[Session]",
+    storage: Storage,
+    models: ModelService,
+    images: ImageService,
+    work: _Work,
+    limits: Limits,
+) -> dict[str, Any]:
+    """The container's services that answer at once, by their names."""
+    here = adapters.instant_engine_of(models, work.engine, work.queue)
+    classifier = adapters.classifier_of(app, models, work.queue)
+    instant = InstantService(session, here, models, limits.image_pixels)
+    cameras = InstantService(session, here, models, FRAME_PIXELS)
+    live = cameras if work.queue.works_here or app.config["LIVE_ON_CPU"] else None
+    return {
+        "instant": instant,
+        "live": LiveService(live),
+        "classifications": ClassificationService(
+            session, images, classifier, models.store, models.downloads, limits
+        ),
+        "labelstudios": LabelStudioService(
+            session, instant, app.config["SECRET_KEY"], limits.file_bytes,
+            app.config["OUTBOUND_PRIVATE"], writing,
+        ),
+        "status": StatusService(session, here, classifier, adapters.folder_of(storage)),
+    }  # fmt: skip
+
+
+def _programs(app: Flask, session: "scoped_session[Session]", work: _Work) -> dict[str, Any]:
+    """The container's services for programs that call or are called, by their names."""
+    return {
+        "tokens": TokenService(session, writing),
+        "client_calls": ClientCallService(session, writing),
+        "idempotency": IdempotencyService(session, writing),
+        "webhooks": WebhookService(session, app.config["OUTBOUND_PRIVATE"], work.outbox.wake),
+        "deliveries": work.deliveries,
+        "webhook_queue": work.webhook_queue,
+    }
 
 
 def _exports(

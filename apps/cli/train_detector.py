@@ -10,6 +10,7 @@ from flask.cli import with_appcontext
 from apps.cli.train import CHECK, FILE, FOLDER, Counted, pairs
 from apps.errors import AppError
 from apps.vision.zoo.architectures import BUILDERS
+from apps.web import megabytes
 
 if TYPE_CHECKING:
     from apps.vision.formats.dataset import DetectionData
@@ -64,6 +65,26 @@ def _data(chosen: str | None, folder: Path) -> "DetectionData":
     return folders.read(below if chosen in SHIPPED and below.is_dir() else folder)
 
 
+def _length(epochs: int | None, minutes: float | None) -> dict[str, Any]:
+    """What the recipe says of its length, where one is given: the clock comes first."""
+    if minutes is not None:
+        return {"minutes": minutes, "epochs": epochs}
+    return {} if epochs is None else {"epochs": epochs, "minutes": None}
+
+
+def _looked_at(data: "DetectionData", *, check: bool, repair: bool) -> "DetectionData":
+    """The pictures, repaired where wanted. Raises InvalidInput if a training cannot work."""
+    from apps.vision.train.detection.check import check_detection, read_files, repaired
+
+    files = read_files(data, Counted()) if repair or check else {}
+    data = repaired(data, files) if repair else data
+    if check:
+        report = check_detection(data, files)
+        click.echo(report.text(), err=True)
+        report.refuse_broken()
+    return data
+
+
 @click.command("detector")
 @_options
 @click.option("--out", type=FOLDER, required=True, help="Folder of the run, made if missing.")
@@ -96,23 +117,11 @@ def detector(
     A training that --minutes paused, or that was stopped, goes on with the same command and
     --resume.
     """
-    from apps.vision.train.detection.check import check_detection, read_files, repaired
     from apps.vision.train.detection.make import train_detector
 
-    length: dict[str, Any] = {}
-    if total is not None:
-        length = {"minutes": total, "epochs": epochs}
-    elif epochs is not None:
-        length = {"epochs": epochs, "minutes": None}
     try:
-        recipe = _recipe(chosen, name=title, **options).changed(length)
-        data = _data(chosen, folder)
-        files = read_files(data, Counted()) if repair or (check and not resume) else {}
-        data = repaired(data, files) if repair else data
-        if check and not resume:
-            report = check_detection(data, files)
-            click.echo(report.text(), err=True)
-            report.refuse_broken()
+        recipe = _recipe(chosen, name=title, **options).changed(_length(epochs, total))
+        data = _looked_at(_data(chosen, folder), check=check and not resume, repair=repair)
         start, said = (None, {}) if weights is None else _start(weights)
         run, card = train_detector(
             recipe, data, out, said=said, start=start, resume=resume, pause_after=minutes
@@ -126,7 +135,7 @@ def detector(
         return
     click.echo(f"{run.epochs} epochs, ended by {run.ended}, best {recipe.monitor} {run.score:.4f}")
     click.echo(f"on the test part AP50 {card['ap50']:.4f}, AP {card['ap']:.4f}")
-    click.echo(f"{out / card['file']}\t{card['size'] / 1e6:.1f} MB\t{card['sha256']}")
+    click.echo(f"{out / card['file']}\t{megabytes(card['size'])}\t{card['sha256']}")
 
 
 @click.command("evaluate")

@@ -39,7 +39,7 @@ class WorkerState:
 
     @property
     def trouble(self) -> str | None:
-        """English message id: why it could not work when it was last seen."""
+        """In English, why it could not work when it was last seen."""
         return self.engine.trouble if self.engine else None
 
 

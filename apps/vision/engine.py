@@ -166,7 +166,7 @@ class TorchEngine:
 
     @property
     def trouble(self) -> str | None:
-        """English message id: why it cannot work at present."""
+        """In English, why it cannot work at present."""
         return self._placement.trouble
 
     def try_device(self) -> bool:

@@ -87,7 +87,7 @@ class Placement:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can run at present; asks nothing of the device."""
+        """In English, why nothing can run at present; asks nothing of the device."""
         if self.is_lost:
             return str(_lost(str(self._lost)))
         return str(self._missing) if self._missing and not self._fall_back else None

@@ -53,7 +53,7 @@ class EngineStatus:
     models: tuple[LoadedModel, ...]
     waiting: int  # pictures that no batch has taken yet
     capacity: int
-    trouble: str | None  # English message id: why it cannot work at present
+    trouble: str | None  # in English, with its values: why it cannot work at present
     lost: bool = False  # its device is gone, and only a new process can help
 
 
@@ -89,7 +89,7 @@ class Engine(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """English message id: why it cannot work at present; asks nothing of the device."""
+        """In English, why it cannot work at present; asks nothing of the device."""
         ...
 
     def try_device(self) -> bool:

@@ -35,12 +35,7 @@ def read(
         InvalidInput: the file is missing or not in this format; the text names the entry.
     """
     path = root / annotations
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise unreadable(path, error.msg, error.lineno) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise unreadable(path, str(error)) from error
+    content = _content(path)
     folder = PictureFolder(root, (pictures,))
     classes: dict[int, str] = {}
     for place, row in _rows(path, content, "categories"):
@@ -94,6 +89,15 @@ def write(data: DetectionData, path: Path) -> None:
         "categories": [{"id": number, "name": label} for label, number in numbers.items()],
     }
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise unreadable(path, error.msg, error.lineno) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, str(error)) from error
 
 
 def _split(path: Path, place: str, row: dict[str, Any]) -> str | None:

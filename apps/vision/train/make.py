@@ -54,19 +54,39 @@ def train_classifier(
     run = fit(module, pictures, recipe, out, resume=resume, pause_after=pause_after)
     if run.ended == "paused" or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return run, None
-    weights = runs.save_weights(
-        module.network, out / f"{recipe.name or recipe.network}.safetensors"
-    )
-    # What is shipped is measured: the weights after rounding to half precision.
-    network = build(recipe, len(source.classes))
-    network.load_state_dict(runs.load_weights(weights.path))
-    network.to(module.trainer.strategy.root_device)
-    measured = measure(network, pictures.test, len(source.classes))
+    path = out / f"{recipe.name or recipe.network}.safetensors"
+    weights = runs.save_weights(module.network, path)
+    measured = _measured(weights.path, module, recipe, pictures)
     _write_confusion(out, measured, source.classes)
+    facts = _facts(recipe, source, pictures, measured) | (said or {})
+    facts["trained"] = _trained(run, module, recipe)
+    return run, runs.write_card(out / runs.CARD, weights, facts)
+
+
+def _trained(run: Run, module: ClassifierModule, recipe: ClassifierRecipe) -> dict[str, Any]:
+    """How it went, and which layers of a pretrained network learned."""
     trained = how_it_went(run, recipe.monitor, run.score)
     if recipe.pretrained:
         trained["strategy"] = module.strategy.value
-    facts = {
+    return trained
+
+
+def _measured(
+    weights: Path, module: ClassifierModule, recipe: ClassifierRecipe, pictures: Pictures
+) -> Measured:
+    """What is shipped is measured: the weights after rounding to half precision."""
+    classes = len(pictures.source.classes)
+    network = build(recipe, classes)
+    network.load_state_dict(runs.load_weights(weights))
+    network.to(module.trainer.strategy.root_device)
+    return measure(network, pictures.test, classes)
+
+
+def _facts(
+    recipe: ClassifierRecipe, source: Source, pictures: Pictures, measured: Measured
+) -> dict[str, Any]:
+    """What a card says of any classifier."""
+    return {
         "name": recipe.name or recipe.network,
         "architecture": recipe.network,
         "labels": list(source.classes),
@@ -75,16 +95,13 @@ def train_classifier(
             label: round(value, 4)
             for label, value in zip(source.classes, measured.per_class, strict=True)
         },
-        **(said or {}),
         "split": {
             "train": len(pictures.train),
             "validation": len(pictures.val),
             "test": len(pictures.test),
         },
         "recipe": recipe.to_dict(),
-        "trained": trained,
     }
-    return run, runs.write_card(out / runs.CARD, weights, facts)
 
 
 def _write_confusion(out: Path, measured: Measured, labels: tuple[str, ...]) -> None:

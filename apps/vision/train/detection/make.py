@@ -58,19 +58,11 @@ def train_detector(
         Conflict: the folder holds another training.
     """
     parts = divide(data, recipe)
-    torch.manual_seed(recipe.seed)  # of the random weights
-    origin = begun_from(recipe.builder, start)
-    network = build_network(recipe, len(data.classes), origin)
-    recipe = sized(recipe, network)
-    if start is not None:
-        recipe = recipe.changed({"crops": 0})
-        begin_with(network, start)
+    network, recipe, origin = _begun(recipe, len(data.classes), start)
     began = time.monotonic()
-    if recipe.crops and not (out / LAST).is_file():
-        claim(out, recipe, begun=(out / FOLDER / LAST).is_file(), resume=resume)
-        first = learn_crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
-        if first.ended == "paused":
-            return first, None
+    first = _crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
+    if first is not None and first.ended == "paused":
+        return first, None
     if pause_after is not None:
         pause_after = max(pause_after - (time.monotonic() - began) / 60, 0)
     module = DetectorModule(network, recipe, data.classes)
@@ -79,13 +71,54 @@ def train_detector(
     if run.ended == "paused" or rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return run, None
     chosen = _choose(module, run, feed.val_store, recipe)
-    weights = runs.save_weights(
-        module.network, out / f"{recipe.name or recipe.builder}.safetensors"
-    )
+    facts = {**(said or {}), "trained": how_it_went(run, recipe.monitor, chosen)}
+    return run, _keep(module, recipe, origin, parts, out, facts)
+
+
+def _begun(
+    recipe: DetectorRecipe, classes: int, start: Mapping[str, torch.Tensor] | None
+) -> tuple[nn.Module, DetectorRecipe, Origin]:
+    """The network with what it begins with, the recipe that follows from it, and its origin."""
+    origin = begun_from(recipe.builder, start)
+    torch.manual_seed(recipe.seed)  # of the random weights
+    network = build_network(recipe, classes, origin)
+    recipe = sized(recipe, network)
+    if start is not None:
+        recipe = recipe.changed({"crops": 0})
+        begin_with(network, start)
+    return network, recipe, origin
+
+
+def _crops(
+    network: nn.Module,
+    recipe: DetectorRecipe,
+    parts: Parts,
+    out: Path,
+    *,
+    resume: bool,
+    pause_after: float | None,
+) -> Run | None:
+    """Learn to tell the classes first, where the recipe says so and it has not been done."""
+    if not recipe.crops or (out / LAST).is_file():
+        return None
+    claim(out, recipe, begun=(out / FOLDER / LAST).is_file(), resume=resume)
+    return learn_crops(network, recipe, parts, out, resume=resume, pause_after=pause_after)
+
+
+def _keep(
+    module: DetectorModule,
+    recipe: DetectorRecipe,
+    origin: Origin,
+    parts: Parts,
+    out: Path,
+    said: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the weights, measure them, and write their card, which is returned."""
+    path = out / f"{recipe.name or recipe.builder}.safetensors"
+    weights = runs.save_weights(module.network, path)
     score = measure_file(weights.path, recipe, parts.test)
-    facts = _facts(recipe, origin, parts, score) | dict(said or {})
-    facts["trained"] = how_it_went(run, recipe.monitor, chosen)
-    return run, runs.write_card(out / runs.CARD, weights, facts)
+    facts = _facts(recipe, origin, parts, score) | said
+    return runs.write_card(out / runs.CARD, weights, facts)
 
 
 def _facts(recipe: DetectorRecipe, origin: Origin, parts: Parts, score: Score) -> dict[str, Any]:
