@@ -68,6 +68,14 @@ def test_a_card_that_says_too_much_is_found_out():
     assert "card 0.9999, measured 0.9911" in wrong.note
 
 
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--check"], 1)])
+def test_nothing_to_measure_with_fails_a_check_alone(tmp_path, monkeypatch, options, status):
+    monkeypatch.setattr(accuracy, "measured_classifiers", lambda _data: [])
+    monkeypatch.setattr(accuracy, "measured_detectors", lambda _data: [])
+    monkeypatch.setattr("sys.argv", ["accuracy", "--data", str(tmp_path), *options])
+    assert accuracy.main() == status
+
+
 def test_cards_are_plain_json():
     for name in CARDS:
         text = (EMBEDDED / f"{name}.json").read_text(encoding="utf-8")

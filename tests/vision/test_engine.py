@@ -247,13 +247,14 @@ def test_an_engine_without_its_device_is_in_trouble_until_it_is_there(monkeypatc
     assert_sound(engine.detect(picture), picture.size)
 
 
-def test_with_the_fallback_the_cpu_stands_in_for_a_device_that_is_not_there():
+def test_with_the_fallback_the_cpu_stands_in_for_a_device_that_is_not_there(caplog):
     options = EngineOptions("cuda:99", fall_back=True)
     engine = TorchEngine(EMBEDDED, BLOOD_CELLS.name, options)
     picture = Image.new("RGB", (64, 64))
     assert_sound(engine.detect(picture), picture.size)
     assert engine.trouble is None
     assert engine.status().device == "cpu (cuda:99 was not found)"
+    assert [one.levelname for one in caplog.records if "cuda:99" in one.message] == ["WARNING"]
 
 
 def test_auto_is_cuda_where_there_is_one_and_else_the_cpu():
