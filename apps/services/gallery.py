@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, false, func, literal, or_, select
 from sqlalchemy.orm import Session, scoped_session, selectinload
 
 from apps.models import (
@@ -185,7 +185,8 @@ class _Query:
         links = and_(ImageTag.owner_id == self.asker.id, ImageTag.tag_id.in_(ids), VISIBLE)
         if wanted and self.gallery.images.uses(self.asker.id, ids) <= MANY:
             self.rare.append(Image.id.in_(select(ImageTag.image_id).where(links)))
-        return exists().where(ImageTag.image_id == Image.id, links)
+        links = and_(ImageTag.image_id == Image.id, links)
+        return exists().where(links) if wanted else _is_there(ImageTag, links)
 
     def _counted(self, asked: terms.Counted, wanted: bool) -> ColumnElement[bool]:
         labels = self._spellings(asked.label)
@@ -210,13 +211,12 @@ class _Query:
 
     def _any_box(self, labels: list[str] | None, op: str, score: float) -> ColumnElement[bool]:
         compare: Any = OPERATORS[op](Detection.score, score)
-        found = exists().where(of_model(None), compare)
+        found, said = and_(of_model(None), compare), of_person()
         if labels is not None:
-            found = found.where(Detection.label.in_(labels))
+            found, said = found & Detection.label.in_(labels), said & Annotation.label.in_(labels)
         if not OPERATORS[op](1.0, score):
-            return found
-        said = exists().where(of_person())
-        return or_(found, said if labels is None else said.where(Annotation.label.in_(labels)))
+            return _is_there(Detection, found)
+        return or_(_is_there(Detection, found), _is_there(Annotation, said))
 
     def _measured(self, asked: terms.Measured, wanted: bool) -> ColumnElement[bool]:
         columns: dict[str, Any] = {
@@ -272,6 +272,13 @@ class _Query:
             if (self.session.scalar(select(func.count()).select_from(some)) or 0) > RARE:
                 return
         self.rare.append(Image.id.in_(found) | Image.id.in_(said))
+
+
+def _is_there(kind: Any, *where: ColumnElement[bool]) -> ColumnElement[bool]:
+    """As EXISTS, but asked of one picture after the other: PostgreSQL gathers what an EXISTS beside
+    OR or NOT is true of for all pictures first, also where a page of them is wanted."""
+    one = select(literal(1)).select_from(kind).where(*where).limit(1)
+    return one.correlate(Image).scalar_subquery().is_not(None)
 
 
 def _statuses(word: str) -> tuple[ImageStatus, ...]:
