@@ -4,11 +4,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from apps.vision.decode import decode
@@ -16,6 +16,7 @@ from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.zoo.registry import BEST_ON_CPU, DetectorSpec, detectors
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
+from benchmarks.beside import Beside
 from benchmarks.calibrated import calibrated
 from benchmarks.pictures import files
 from benchmarks.report import Row, arguments, report
@@ -23,10 +24,16 @@ from benchmarks.timing import median_ratio
 
 THREADS = (1, 4, 16)
 PICTURES = 16
+OURS = {"OMP_WAIT_POLICY": "PASSIVE"}  # as the application sets it for itself
 
 
-def bare_loop(network: nn.Module, pictures: Sequence[Image.Image]) -> Callable[[], None]:
+def pictures_of(data: str | None) -> list[Image.Image]:
+    return [decode(file).picture for file in files(data)[:PICTURES]]
+
+
+def bare_loop(spec: DetectorSpec, folder: Path, data: str | None) -> Callable[[], None]:
     """What somebody writes who has a model and a folder."""
+    network, pictures = load_detector(spec, WeightsStore(folder)), pictures_of(data)
 
     @torch.inference_mode()
     def work() -> None:
@@ -60,31 +67,47 @@ def threaded(
     return work
 
 
-def measure(
-    spec: DetectorSpec, store: WeightsStore, pictures: Sequence[Image.Image], rounds: int
-) -> list[Row]:
-    plain = bare_loop(load_detector(spec, store), pictures)
-    engine = TorchEngine(store, spec.name, EngineOptions("cpu"), {spec.name: spec}.__getitem__)
+def engine_loop(spec: DetectorSpec, folder: Path, data: str | None) -> Callable[[int], None]:
+    """``threaded`` for a number of threads that is said later."""
+    known = {spec.name: spec}.__getitem__
+    engine = TorchEngine(WeightsStore(folder), spec.name, EngineOptions("cpu"), known)
     engine.warm()
-    title = spec.card.title
-    rows = []
-    for count in THREADS:
-        ratio = median_ratio(plain, threaded(engine, pictures, count), rounds)
-        bar = 1.25 if count == 1 else 0.95  # one thread has no batches: the optimization alone
-        rows.append(Row(f"{title}: engine from {count} threads / bare loop", ratio, least=bar))
+    pictures = pictures_of(data)
+    return lambda count: threaded(engine, pictures, count)()
+
+
+def both(spec: DetectorSpec, folder: Path, data: str | None) -> Callable[[str], None]:
+    """The same pictures one by one through what the engine made of a network, or through itself."""
+    plain, ours = bare_loop(spec, folder, data), engine_loop(spec, folder, data)
+    return lambda which: plain() if which == "plain" else ours(1)
+
+
+def measure(spec: DetectorSpec, folder: Path, data: str | None, rounds: int) -> list[Row]:
+    """The engine against a loop in a process of its own, and the optimization alone in one."""
+    rows, title = [], spec.card.title
+    given = spec, folder, data
+    with (
+        Beside(bare_loop, *given, environment={}) as plain,
+        Beside(engine_loop, *given, environment=OURS) as engine,
+    ):
+        for count in THREADS:
+            ratio = median_ratio(plain, partial(engine, count), rounds)
+            rows.append(Row(f"{title}: engine from {count} threads / bare loop", ratio, least=0.95))
+    with Beside(both, *given, environment=OURS) as work:
+        ratio = median_ratio(partial(work, "plain"), partial(work, "ours"), rounds)
+    rows.append(Row(f"{title}: optimized / plain, in one process", ratio, least=1.25))
     return rows
 
 
 def main() -> int:
     options = arguments(__doc__).parse_args()
-    pictures = [decode(data).picture for data in files(options.data)][:PICTURES]
     rows = []
     for spec in detectors():
         if spec.weights.embedded:
-            rows += measure(spec, WeightsStore(Path()), pictures, options.rounds)
+            rows += measure(spec, Path(), options.data, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        spec, store = calibrated(BEST_ON_CPU.name, pictures[:6], Path(folder))
-        rows += measure(spec, store, pictures, options.rounds)
+        spec, _store = calibrated(BEST_ON_CPU.name, pictures_of(options.data)[:6], Path(folder))
+        rows += measure(spec, Path(folder), options.data, options.rounds)
     return report(rows, check=options.check)
 
 
