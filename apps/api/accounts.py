@@ -44,7 +44,7 @@ def me() -> dict[str, Any]:
 @bp.response(200, schemas.UserPage)
 def users(query: dict[str, Any]) -> dict[str, Any]:
     """List accounts, oldest first"""
-    last = read_cursor(query["cursor"]) if query["cursor"] else 0
+    last = read_cursor(query["cursor"]) or 0
     search = query["search"].replace("\0", "")
     rows = db.session.execute(
         services()

@@ -19,7 +19,7 @@ bp = Blueprint("clips", __name__, description="Clips, and what was found in thei
 @bp.response(200, schemas.ClipPage)
 def clips(query: dict[str, Any]) -> dict[str, Any]:
     """List clips, the latest upload first"""
-    last = read_cursor(query["cursor"]) if query["cursor"] else None
+    last = read_cursor(query["cursor"])
     limit = query["limit"]
     found = services().videos.page(caller().user_id, limit + 1, last)
     shown, following = part_of(found, limit, "id")
@@ -44,9 +44,9 @@ def frames(query: dict[str, Any], clip_id: int) -> dict[str, Any]:
     While the clip is looked at, the list grows: ask again with the last cursor.
     """
     found_in = services().videos.get_owned(caller().user_id, clip_id)
-    last = read_cursor(query["cursor"]) if query["cursor"] else -1
+    last = read_cursor(query["cursor"])
     limit = query["limit"]
-    found = services().videos.frames(found_in.id, last, limit + 1)
+    found = services().videos.frames(found_in.id, -1 if last is None else last, limit + 1)
     shown, following = part_of(found, limit, "number")
     items = [_frame_json(frame, query["min_score"]) for frame in shown]
     return {"items": items, "next": following}

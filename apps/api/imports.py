@@ -39,7 +39,7 @@ def create(form: dict[str, Any]) -> dict[str, Any]:
 @bp.response(200, import_schemas.ImportList)
 def imports(query: dict[str, Any]) -> dict[str, Any]:
     """List imports, the latest first"""
-    last = read_cursor(query["cursor"]) if query["cursor"] else None
+    last = read_cursor(query["cursor"])
     limit = query["limit"]
     found = services().imports.mine(caller().user_id, limit + 1, last)
     shown, following = part_of(found, limit, "id")

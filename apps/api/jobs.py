@@ -24,7 +24,7 @@ def jobs(query: dict[str, Any]) -> dict[str, Any]:
     What has not ended comes in the order of its upload, the rest the latest first.
     """
     owner, limit = caller().user_id, query["limit"]
-    last = read_cursor(query["cursor"]) if query["cursor"] else None
+    last = read_cursor(query["cursor"])
     waiting = services().images.totals(owner).waiting
     found = services().requests.of_owner(owner, query["status"], limit + 1, last)
     shown, following = part_of(found, limit, "id")

@@ -44,12 +44,14 @@ def make_cursor(*place: Any) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def read_cursor(cursor: str) -> int:
-    """The number that ``make_cursor`` was given, of a row.
+def read_cursor(cursor: str) -> int | None:
+    """The number that ``make_cursor`` was given, of a row; None for the first part of a list.
 
     Raises:
         InvalidInput: not a cursor of ours.
     """
+    if not cursor:
+        return None
     last: int = read_place(cursor, int)[0]
     if last > MAX_ID:
         raise _none()

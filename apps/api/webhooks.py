@@ -111,7 +111,7 @@ def deliveries(query: dict[str, Any], webhook_id: int) -> dict[str, Any]:
 
     The log goes back 30 days, and 500 messages.
     """
-    last = read_cursor(query["cursor"]) if query["cursor"] else None
+    last = read_cursor(query["cursor"])
     limit = query["limit"]
     found = services().webhooks.log(caller().user_id, webhook_id, limit + 1, last)
     shown, following = part_of(found, limit, "id")
