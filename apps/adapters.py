@@ -29,7 +29,7 @@ from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
 from apps.storage.local import LocalStorage
 from apps.vision.classify import TorchClassifier
-from apps.vision.cores import sleep_instead_of_spinning
+from apps.vision.cores import wait_briefly
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.fake_classifier import FakeClassifier
@@ -82,7 +82,7 @@ def engine_of(app: Flask, models: ModelService) -> Engine:
     """What looks at pictures. Raises ConfigError for a setting that cannot be."""
     if app.config["ENGINE"] == "torch":
         options = _engine_options(app)
-        sleep_instead_of_spinning()
+        wait_briefly()
         return TorchEngine(models.store, models.configured, options, models.registry.get)
     if app.config["ENGINE"] == "fake" and app.config["CONFIG_KEY"] == "testing":
         return FakeEngine()

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from apps.vision.cores import WAITING
 from apps.vision.decode import decode
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.zoo.registry import BEST_ON_CPU, DetectorSpec, detectors
@@ -24,7 +25,6 @@ from benchmarks.timing import median_ratio
 
 THREADS = (1, 4, 16)
 PICTURES = 16
-OURS = {"OMP_WAIT_POLICY": "PASSIVE"}  # as the application sets it for itself
 
 
 def pictures_of(data: str | None) -> list[Image.Image]:
@@ -88,12 +88,12 @@ def measure(spec: DetectorSpec, folder: Path, data: str | None, rounds: int) -> 
     given = spec, folder, data
     with (
         Beside(bare_loop, *given, environment={}) as plain,
-        Beside(engine_loop, *given, environment=OURS) as engine,
+        Beside(engine_loop, *given, environment=WAITING) as engine,
     ):
         for count in THREADS:
             ratio = median_ratio(plain, partial(engine, count), rounds)
             rows.append(Row(f"{title}: engine from {count} threads / bare loop", ratio, least=0.95))
-    with Beside(both, *given, environment=OURS) as work:
+    with Beside(both, *given, environment=WAITING) as work:
         ratio = median_ratio(partial(work, "plain"), partial(work, "ours"), rounds)
     rows.append(Row(f"{title}: optimized / plain, in one process", ratio, least=1.25))
     return rows

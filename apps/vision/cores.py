@@ -6,14 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+WAITING = {
+    "OMP_WAIT_POLICY": "ACTIVE",
+    "GOMP_SPINCOUNT": "1000",  # of GNU's OpenMP, which PyTorch brings along on Linux: some 10 µs
+    "KMP_BLOCKTIME": "0",  # of LLVM's and Intel's, in ms; without it ACTIVE would be for ever
+}
 
-def sleep_instead_of_spinning() -> None:
-    """Let OpenMP's helper threads sleep while they have nothing to do, unless the user chose.
 
-    By default they spin in between, on cores that uploads and other networks wait for. OpenMP
-    reads this when torch is imported, so afterwards it changes nothing.
+def wait_briefly() -> None:
+    """Let OpenMP's helper threads sleep soon after they have nothing to do, unless the user chose.
+
+    By default they spin for milliseconds, on cores that uploads and other networks wait for. But to
+    wake one takes longer than most of the gaps between two operations of a small network.
+
+    OpenMP reads this when torch is imported, so afterwards it changes nothing.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not os.environ.keys() & WAITING.keys():
+        os.environ.update(WAITING)
 
 
 class CoreShares:

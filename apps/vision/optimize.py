@@ -4,8 +4,6 @@ Measured in docs/performance.md; tests hold every step to the boxes of plain tor
 least 0.99, scores within 0.005).
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -13,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
+from apps.vision.packed import pack
 from apps.vision.recorded import record
-from apps.vision.roi_align import SameRoIAlign
+from apps.vision.roi_align import GatheredRoIAlign
 
 SPARSE = 8  # input pixels for each output pixel from which on most of them do not count
-POOLERS = 4  # threads of one RoIAlign; more gain little, and each brings threads of its own
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,9 +40,9 @@ def optimize(network: nn.Module, device: torch.device, precision: str = "float32
         network = network.to(memory_format=torch.channels_last)
     if device.type == "cpu":
         _multiply_pointwise(network)
+        _gather_pools(network)
+        pack(network)
         record(network)
-    if device.type == "cpu" and torch.get_num_threads() > 1:
-        _pool_in_parallel(network, min(torch.get_num_threads(), POOLERS))
     dtype = PRECISIONS[precision]
     if dtype is not None and device.type != "cpu":
         backbone = network.get_submodule("backbone")
@@ -82,36 +82,36 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
     module._modules[norm_name] = nn.Identity()
 
 
-class Pointwise(nn.Conv2d):
+class Pointwise(nn.Module):
     """A 1 × 1 convolution as the matrix product that it is.
 
     For single pictures PyTorch does not give it to oneDNN (``ConvParams::use_mkldnn`` in ATen)
     but unfolds its input first; half of the layers of a MobileNet are such ones.
     """
 
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        with torch.device("meta"):  # its own weights would only be thrown away
+            self.product = nn.Linear(conv.in_channels, conv.out_channels)
+        self.product.weight = nn.Parameter(conv.weight.flatten(1), requires_grad=False)
+        self.product.bias = conv.bias  # type: ignore[assignment]
+
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, out_channels, H, W)."""
-        product = nn.functional.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
-        return product.permute(0, 3, 1, 2)
+        """(N, in_channels, H, W) to (N, out_channels, H, W)."""
+        rows: Tensor = self.product(x.permute(0, 2, 3, 1))
+        return rows.permute(0, 3, 1, 2)
 
 
 def _multiply_pointwise(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module._modules.items():
             if type(child) is nn.Conv2d and _is_pointwise(child):
-                module._modules[name] = _as_pointwise(child)
+                module._modules[name] = Pointwise(child).train(child.training)
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.groups)
     return shape == ((1, 1), (1, 1), (0, 0), 1)
-
-
-def _as_pointwise(conv: nn.Conv2d) -> Pointwise:
-    with torch.device("meta"):  # its own weights would only be thrown away
-        product = Pointwise(conv.in_channels, conv.out_channels, 1)
-    product.weight, product.bias = conv.weight, conv.bias
-    return product.train(conv.training)
 
 
 class ReducedPrecision(nn.Module):
@@ -130,63 +130,33 @@ class ReducedPrecision(nn.Module):
         return {name: level.float() for name, level in features.items()}
 
 
-class ParallelRoIAlign(SameRoIAlign):
-    """RoIAlign (He et al. 2017) with the boxes shared out among threads.
-
-    torchvision's CPU kernel runs on one core, which made it a fifth of a small detector's time.
-    """
-
-    def __init__(self, pool: MultiScaleRoIAlign, threads: int) -> None:
-        super().__init__(pool)
-        self.threads = threads
-        # Its threads begin with the first work: they would not survive a fork.
-        self._helpers = ThreadPoolExecutor(threads - 1, "roi-align")
-
-    def forward(
-        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        """(levels, boxes of each picture) to (boxes of all pictures, C, height, width)."""
-        threads = min(self.threads, torch.get_num_threads())  # of this caller
-        if self.scales is None or threads == 1:  # the first call sets them up: alone
-            alone: Tensor = super().forward(x, boxes, image_shapes)
-            return alone
-        x = {name: x[name].contiguous() for name in self.featmap_names if name in x}
-        mine, *others = share_out(boxes, threads)
-        running = [self._helpers.submit(self._part, x, part, image_shapes) for part in others]
-        pooled = [self._part(x, mine, image_shapes), *(part.result() for part in running)]
-        return torch.cat(pooled)
-
-    def _part(
-        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        with torch.inference_mode():  # this is a setting of each thread
-            pooled: Tensor = super().forward(x, boxes, image_shapes)
-            return pooled
-
-
-def share_out(boxes: Sequence[Tensor], parts: int) -> list[list[Tensor]]:
-    """Cut the boxes of several pictures into ``parts`` of equal size, in order.
-
-    Each part has one tensor for each picture, (n, 4), most of them empty; one after the other the
-    parts are all the boxes in their old order.
-    """
-    total = sum(len(some) for some in boxes)
-    cuts = [round(total * part / parts) for part in range(parts + 1)]
-    shared = []
-    for start, stop in pairwise(cuts):
-        part, before = [], 0
-        for some in boxes:
-            part.append(some[max(start - before, 0) : max(stop - before, 0)])
-            before += len(some)
-        shared.append(part)
-    return shared
-
-
-def _pool_in_parallel(network: nn.Module, threads: int) -> None:
+def _gather_pools(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module._modules.items():
             if isinstance(child, MultiScaleRoIAlign):
-                module._modules[name] = ParallelRoIAlign(child, threads)
+                module._modules[name] = GatheredRoIAlign(child)
+        if isinstance(module, RoIHeads) and type(module.box_head) is TwoMLPHead:
+            module.box_head = ChannelsLastHead(module.box_head, module.box_roi_pool.output_size)
+
+
+class ChannelsLastHead(TwoMLPHead):
+    """A box head that takes what ``GatheredRoIAlign`` gives as it lies in memory.
+
+    Args:
+        head: whose layers are taken over, the columns of the first in another order.
+        size: height and width of a pooled box.
+    """
+
+    def __init__(self, head: TwoMLPHead, size: tuple[int, int]) -> None:
+        nn.Module.__init__(self)
+        self.fc6, self.fc7 = head.fc6, head.fc7
+        columns = head.fc6.weight.unflatten(1, (-1, *size))
+        self.fc6.weight = nn.Parameter(columns.permute(0, 2, 3, 1).flatten(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, height, width) to (N, features)."""
+        features: Tensor = super().forward(x.permute(0, 2, 3, 1))
+        return features
 
 
 @torch.inference_mode()

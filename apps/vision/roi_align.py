@@ -1,5 +1,8 @@
-"""What the other ways to compute RoIAlign (He et al. 2017) have in common."""
+"""RoIAlign (He et al. 2017, "Mask R-CNN") in other ways than torchvision's kernels compute it."""
 
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
 from torchvision.ops import MultiScaleRoIAlign
 
 
@@ -18,3 +21,82 @@ class SameRoIAlign(MultiScaleRoIAlign):
             canonical_scale=pool.canonical_scale,
             canonical_level=pool.canonical_level,
         )
+
+
+class GatheredRoIAlign(SameRoIAlign):
+    """RoIAlign for inference on a CPU: torchvision's values to rounding, and ten times as fast.
+
+    torchvision's kernel takes one channel after the other, on one core. Here a pixel of a map is a
+    row that has all of its channels side by side, as the layout channels-last has them anyway, and
+    a pooled place is a weighted sum of rows: what PyTorch calls an embedding bag, for which it has
+    a kernel that works on whole rows and on all cores.
+
+    It is torchvision's own in its first call, which infers the scale of each map, and with a
+    ``sampling_ratio`` that depends on the box.
+    """
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """(levels, boxes of each picture) to (boxes of all pictures, C, height, width)."""
+        if self.scales is None or self.map_levels is None or self.sampling_ratio <= 0:
+            pooled: Tensor = super().forward(x, boxes, image_shapes)
+            return pooled
+        maps = [x[name] for name in self.featmap_names if name in x]
+        rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in maps])
+        places, weights = self._places(maps, boxes)
+        sums = embedding_bag(places, rows, mode="sum", per_sample_weights=weights)
+        return sums.view(-1, *self.output_size, rows.shape[1]).permute(0, 3, 1, 2)
+
+    def _places(self, maps: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """For each pooled place, box after box and row after row: rows of maps and their weights.
+
+        Both are (places, 4 * sampling_ratio ** 2).
+        """
+        corners, level = torch.cat(boxes), self.map_levels(boxes)
+        picture = torch.repeat_interleave(torch.tensor([len(some) for some in boxes]))
+        shapes = torch.tensor([each.shape[-2:] for each in maps])
+        pixels = shapes.prod(1)
+        before = (pixels.cumsum(0) - pixels) * len(boxes)  # in smaller levels
+        first = before[level] + picture * pixels[level]
+        height, width = shapes[level].unbind(1)
+        left, top, right, bottom = (corners * torch.tensor(self.scales)[level, None]).unbind(1)
+        tall, wide = self.output_size
+        y, down = axis_weights(top, bottom, tall, height, self.sampling_ratio)
+        x, across = axis_weights(left, right, wide, width, self.sampling_ratio)
+        y = first[:, None, None] + y * width[:, None, None]
+        places = y[:, :, None, :, None] + x[:, None, :, None, :]
+        weights = down[:, :, None, :, None] * across[:, None, :, None, :]
+        return places.flatten(0, 2).flatten(1), weights.flatten(0, 2).flatten(1)
+
+
+def axis_weights(
+    low: Tensor, high: Tensor, bins: int, size: Tensor, samples: int
+) -> tuple[Tensor, Tensor]:
+    """Which pixels along one axis count in each bin of a box, and how much.
+
+    As in torchvision's kernel, a bin averages ``samples`` places between two pixels each; a place
+    outside by more than a pixel counts nothing, and one in that margin takes the edge's value.
+
+    Args:
+        low: (n,), where each box begins, in pixels of its map.
+        high: (n,), where it ends.
+        bins: of each box.
+        size: (n,), pixels of its map along this axis.
+        samples: places in a bin.
+
+    Returns:
+        Pixels, int64, and weights, float32, both (n, bins, 2 * samples).
+    """
+    length = (high - low).clamp(min=1)
+    parts = (torch.arange(bins * samples) + 0.5) / (bins * samples)
+    places = low[:, None] + length[:, None] * parts
+    last = size[:, None] - 1
+    counts = ((places >= -1) & (places <= size[:, None])) / samples
+    places = places.clamp(min=0).minimum(last)
+    before = places.long()
+    along = places - before
+    pixels = torch.stack([before, (before + 1).minimum(last)], 2)
+    weights = torch.stack([1 - along, along], 2) * counts[:, :, None]
+    shape = len(low), bins, 2 * samples
+    return pixels.view(shape), weights.view(shape)

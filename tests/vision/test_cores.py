@@ -4,7 +4,7 @@ import threading
 import pytest
 import torch
 
-from apps.vision.cores import CoreShares, sleep_instead_of_spinning
+from apps.vision.cores import WAITING, CoreShares, wait_briefly
 
 PATIENCE = 20  # seconds for something that comes at once unless it is broken
 
@@ -51,10 +51,19 @@ def test_a_crowd_counts_for_a_while_after_it_is_gone():
         assert torch.get_num_threads() == 2
 
 
-def test_a_wait_policy_that_somebody_chose_stays(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    sleep_instead_of_spinning()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    sleep_instead_of_spinning()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_how_threads_wait_is_left_alone_where_somebody_chose_it(name, monkeypatch):
+    for other in WAITING:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "7")
+    wait_briefly()
+    assert os.environ[name] == "7"
+    assert os.environ.keys() & WAITING.keys() == {name}
+
+
+def test_threads_wait_briefly_where_nobody_chose(monkeypatch):
+    for name in WAITING:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    wait_briefly()
+    assert WAITING.items() <= os.environ.items()

@@ -10,21 +10,21 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.optimize import (
-    ParallelRoIAlign,
+    ChannelsLastHead,
     ReducedPrecision,
     canvas,
     fold_batch_norm,
     optimize,
     resample,
     seen_size,
-    share_out,
 )
 from apps.vision.prepare import boxes_of
 from apps.vision.recorded import CachedAnchors, Recorded
@@ -146,29 +146,14 @@ def test_the_input_is_the_one_that_torchvision_makes(size, shortest, longest, fi
     torch.testing.assert_close(mine, made.tensors[0, :, :height, :width], atol=1e-5, rtol=0)
 
 
-def test_boxes_are_shared_out_evenly_and_in_order():
-    boxes = [torch.arange(4.0 * n).reshape(n, 4) + 100 * n for n in (5, 0, 2, 4)]
-    parts = share_out(boxes, 3)
-    assert [sum(len(some) for some in part) for part in parts] == [4, 3, 4]
-    assert all(len(part) == 4 for part in parts)
-    assert torch.equal(torch.cat([torch.cat(part) for part in parts]), torch.cat(boxes))
-
-
-@pytest.mark.parametrize("counts", [(0,), (1,), (7, 3), (0, 5, 0)])
-def test_pooling_in_parallel_is_pooling(counts):
-    torch.manual_seed(0)
-    pool = MultiScaleRoIAlign(["0", "1"], 7, 2)
-    levels = {"0": torch.rand(len(counts), 8, 32, 48), "1": torch.rand(len(counts), 8, 16, 24)}
-    boxes = []
-    for count in counts:
-        corner = torch.rand(count, 2) * 150
-        boxes.append(torch.cat([corner, corner + 4 + 90 * torch.rand(count, 2)], 1))
-    shapes = [(256, 384)] * len(counts)
-    parallel = ParallelRoIAlign(pool, 3)
-    with torch.inference_mode():
-        wanted = pool(levels, boxes, shapes)
-        assert torch.equal(parallel(levels, boxes, shapes), wanted)  # sets up its scales
-        assert torch.equal(parallel(levels, boxes, shapes), wanted)  # and now with threads
+@pytest.mark.parametrize("pictures", [1, 3])
+@torch.inference_mode()
+def test_a_box_head_says_the_same_with_its_columns_in_another_order(pictures):
+    head = TwoMLPHead(4 * 7 * 7, 16)
+    pooled = torch.rand(pictures, 4, 7, 7)
+    wanted = head(pooled)
+    found = ChannelsLastHead(head, (7, 7))(pooled.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, wanted)
 
 
 # -- reduced precision ---------------------------------------------------------------------
