@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from apps.errors import N_, InvalidInput, TooLarge
 
@@ -38,6 +38,12 @@ class Unanswered(InvalidInput):
     """The address did not give the answer that was needed."""
 
     code = "address_unanswered"
+
+
+class Redirected(Unanswered):
+    """What was asked for is elsewhere."""
+
+    address = ""  # where: nobody has looked at it yet
 
 
 @dataclass(frozen=True)
@@ -66,20 +72,31 @@ def fetch(
     Raises:
         AddressRefused: not an http(s) address, or one that is not public.
         Unanswered: no connection, no answer in time, or one that is not 200.
+        Redirected: this kind of Unanswered, with the address that was named instead.
         TooLarge: more than ``most_bytes`` bytes.
     """
     with _answer("GET", url, None, headers or {}, timeout, allow_private) as response:
         if response.status != http.client.OK:
-            raise Unanswered(
-                N_("“%(host)s” answered with status %(status)s instead of the file."),
-                host=_host(url),
-                status=response.status,
-            )
+            raise _refused(url, response)
         data = _read(response, most_bytes + 1)
     if len(data) > most_bytes:
         raise TooLarge(N_("The file at this address is larger than %(most)s bytes."),
                        most=most_bytes)  # fmt: skip
     return data
+
+
+def _refused(url: str, response: http.client.HTTPResponse) -> Unanswered:
+    text = N_("“%(host)s” answered with status %(status)s instead of the file.")
+    about = {"host": _host(url), "status": response.status}
+    where = response.headers.get("Location", "")
+    if not where or not 300 <= response.status < 400:
+        return Unanswered(text, **about)
+    moved = Redirected(text, **about)
+    try:
+        moved.address = urljoin(url, where)
+    except ValueError:  # no address, which nobody can be sent to
+        return Unanswered(text, **about)
+    return moved
 
 
 def post(

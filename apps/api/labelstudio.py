@@ -4,7 +4,7 @@ Label Studio says "Retrieved 1 predictions" whatever comes back, so every reason
 of the page that connects programs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
@@ -17,11 +17,18 @@ from apps.container import services
 from apps.errors import N_, AppError, InvalidInput, Unauthorized
 from apps.i18n import error_text
 from apps.services.client_calls import Call
-from apps.services.labelstudios import Connection
+from apps.services.labelstudios import Connection, Predicted
 from apps.services.tokens import Caller
 
 bp = Blueprint("labelstudio", __name__, url_prefix="/labelstudio/<secret>")
 MOST_BYTES = 32 * MIB  # of a question: tasks carry their annotations
+MOST_NOTED = 20  # tasks of a question that have lines of their own in the log
+NO_TRAINING = InvalidInput(
+    N_(
+        "Label Studio asked for a training, which it cannot start here. "
+        "Train with “flask train detector” on an export of the project."
+    )
+)
 
 
 def error(status: int, text: str, code: str, _details: Any = None) -> Response:
@@ -51,22 +58,29 @@ def setup(secret: str) -> ResponseReturnValue:
 
 @bp.post("/predict")
 def predict(secret: str) -> ResponseReturnValue:
-    """One list of regions for each task, in their order."""
+    """One prediction for each task, in their order; an error if none could be made."""
     connection = _let_in(secret)
     body = _body()
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise InvalidInput(N_("“tasks” is a list of tasks."))
     model, found = services().labelstudios.predict(connection, tasks, _text(body, "label_config"))
-    for task, one in zip(tasks, found, strict=True):
-        if one.error is not None:
-            _note(connection, str(task.get("id")), one.error)
-    version = _version(model)
-    return jsonify(
-        results=[
-            {"model_version": version, "score": one.score, "result": one.result} for one in found
-        ]
-    )
+    failed = [(task, one.error) for task, one in zip(tasks, found, strict=True) if one.error]
+    _note_tasks(connection, failed)
+    if failed and len(failed) == len(found):
+        raise failed[0][1]
+    return jsonify(results=[_prediction(one, _version(model)) for one in found])
+
+
+def _prediction(one: Predicted, version: str) -> dict[str, Any] | list[Any]:
+    """What Label Studio keeps for a task.
+
+    Of an empty list it keeps nothing, and asks for that task again the next time; a prediction
+    without regions it would keep as what the model found.
+    """
+    if one.error is not None:
+        return []
+    return {"model_version": version, "score": one.score, "result": one.result}
 
 
 @bp.get("/versions")
@@ -81,8 +95,10 @@ def versions(secret: str) -> ResponseReturnValue:
 @bp.post("/train")
 def webhook(secret: str) -> ResponseReturnValue:
     """Events are welcome and change nothing: models are trained here on what is corrected here."""
-    _let_in(secret)
-    _body()
+    connection = _let_in(secret)
+    body = _body()
+    if request.path.endswith("/train") or body.get("action") == "START_TRAINING":
+        _note(connection, "train", NO_TRAINING)
     return jsonify(status="ok"), 201
 
 
@@ -133,14 +149,22 @@ def _version(model: str) -> str:
     return model if known else services().models.current().name
 
 
-def _note(connection: Connection, task: str, error: AppError) -> None:
-    """A task without boxes, in the log of its owner."""
+def _note_tasks(connection: Connection, failed: Sequence[tuple[dict[str, Any], AppError]]) -> None:
+    """The first ones by themselves: the log is short, and the others mostly fail alike."""
+    for task, error in failed[:MOST_NOTED]:
+        _note(connection, f"predict, task {str(task.get('id'))[:40]}", error)
+    if rest := failed[MOST_NOTED:]:
+        _note(connection, f"predict, {len(rest)} other tasks", rest[0][1])
+
+
+def _note(connection: Connection, what: str, error: AppError) -> None:
+    """Something that Label Studio does not show, in the log of its owner."""
     services().client_calls.note(
         Call(
             owner_id=connection.owner_id,
             token=connection.prefix,
             method="TASK",
-            path=f"/labelstudio/…/predict, task {task[:40]}",
+            path=f"/labelstudio/…/{what}",
             status=error.status,
             error=error_text(error),
             client=request.user_agent.string,

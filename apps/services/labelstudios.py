@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import delete, func, select, update
@@ -23,6 +22,7 @@ from apps import outbound
 from apps.errors import N_, AppError, InvalidInput, NotFound, Unauthorized
 from apps.models import LabelStudio, User, utcnow
 from apps.services.instant import AT_ONCE, InstantService
+from apps.services.labelstudio_pictures import SECONDS, Studio
 from apps.vision.engine import AUTO
 from apps.vision.formats.labelstudio_config import Control, controls_of, result_of
 
@@ -30,13 +30,10 @@ LETTERS = string.ascii_letters + string.digits
 SECRET = 40  # characters: 238 bits
 PREFIX = 8
 MOST = 20  # connections of an account
-MOST_TASKS = 100  # in one question
 HOST_LENGTH = 300  # characters
 TOKEN_LENGTH = 2000
 FRESH = timedelta(minutes=1)  # how exactly the last use is known
-PICTURE_SECONDS = 15.0  # for one picture to come
 PATIENCE = 80.0  # seconds for all of them; Label Studio itself hangs up after 100
-KINDS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What one task gets: regions, or the reason why there are none."""
+    """What one task gets: regions, or the reason why it has no answer."""
 
     result: list[dict[str, Any]]
     score: float
@@ -202,17 +199,17 @@ class LabelStudioService:
     ) -> tuple[str, list[Predicted]]:
         """The model that looked, and one answer for each task, whatever is wrong with others.
 
+        After ``PATIENCE`` seconds no further task is begun.
+
         Raises:
-            InvalidInput: no task could have boxes, or there are too many.
+            InvalidInput: no task could have boxes.
             Unavailable, NotFound: the model cannot be used.
         """
-        if len(tasks) > MOST_TASKS:
-            raise InvalidInput(N_("Ask for at most %(most)s tasks at once."), most=MOST_TASKS)
         model = self.model_of(connection)
         controls = self.controls(config, model)
         until = time.monotonic() + PATIENCE
         try:
-            headers = self._headers(connection)
+            studio = self._studio(connection)
         except AppError as error:
             return model, [Predicted([], 0.0, error) for _ in tasks]
 
@@ -220,9 +217,12 @@ class LabelStudioService:
             try:
                 if time.monotonic() > until:
                     raise outbound.Unanswered(
-                        N_("The pictures before this one took too long. Ask for fewer at once.")
+                        N_(
+                            "There was no time left for this task. Retrieve predictions again: "
+                            "Label Studio then asks for those that are missing."
+                        )
                     )
-                return self._task(connection, task, controls, model, headers)
+                return self._task(connection.min_score, studio, task, controls, model)
             except AppError as error:
                 return Predicted([], 0.0, error)
 
@@ -231,11 +231,11 @@ class LabelStudioService:
 
     def _task(
         self,
-        connection: Connection,
+        min_score: float,
+        studio: Studio,
         task: Mapping[str, Any],
         controls: Sequence[Control],
         model: str,
-        headers: Mapping[str, str],
     ) -> Predicted:
         """Boxes of every picture that a task names; each is fetched and looked at once."""
         data = task.get("data")
@@ -244,11 +244,11 @@ class LabelStudioService:
             address = data.get(key) if isinstance(data, Mapping) else None
             if not isinstance(address, str) or not address:
                 raise InvalidInput(N_("The task has no picture in “%(key)s”."), key=key[:60])
-            picture = self._fetch(connection, address, headers)
+            picture = studio.picture(address, task.get("id"), self.file_bytes)
             found = self.instant.detect(picture, model)
             size = (found.width, found.height)
             for control in (each for each in controls if each.data_key == key):
-                least = connection.min_score if control.min_score is None else control.min_score
+                least = min_score if control.min_score is None else control.min_score
                 regions += [
                     region
                     for box in found.detections.boxes
@@ -257,18 +257,10 @@ class LabelStudioService:
                 ]
         return Predicted(regions, max((region["score"] for region in regions), default=0.0))
 
-    def _fetch(self, connection: Connection, address: str, headers: Mapping[str, str]) -> bytes:
-        """The picture at ``address``; the token goes to the registered server alone."""
-        relative = address.startswith("/") and not address.startswith("//")
-        url = connection.host + address if relative else address
-        home = _origin(url) == _origin(connection.host)
-        return outbound.fetch(
-            url,
-            most_bytes=self.file_bytes,
-            timeout=PICTURE_SECONDS,
-            allow_private=self._may_ask_inside(connection) if home else self.allow_private,
-            headers=headers if home else {},
-        )
+    def _studio(self, connection: Connection) -> Studio:
+        headers = self._headers(connection)
+        inside = self._may_ask_inside(connection)
+        return Studio(connection.host, headers, inside, self.allow_private)
 
     def _may_ask_inside(self, connection: Connection) -> bool:
         """Whether the registered server may be in this network: not for everybody who signs up."""
@@ -290,7 +282,7 @@ class LabelStudioService:
             f"{connection.host}/api/token/refresh",
             json.dumps({"refresh": token}).encode(),
             {"Content-Type": "application/json"},
-            timeout=PICTURE_SECONDS,
+            timeout=SECONDS,
             allow_private=self._may_ask_inside(connection),
         )
         try:
@@ -322,15 +314,6 @@ def _clean_host(text: str) -> str:
             N_("Give the address at which you open Label Studio, for example http://nas:8080.")
         )
     return host
-
-
-def _origin(url: str) -> tuple[str, str, int] | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or KINDS.get(parts.scheme, 0)
-    except ValueError:
-        return None
-    return (parts.scheme, (parts.hostname or "").casefold(), port)
 
 
 def _digest(text: str) -> str:

@@ -19,11 +19,19 @@ class Studio(http.server.BaseHTTPRequestHandler):
 
     seen: list[tuple[str, str]] = []  # path and Authorization of each request
     pictures: dict[str, bytes] = {}  # path -> file; else a small one
+    moved: dict[str, str] = {}  # path -> where it is instead
 
     def do_GET(self) -> None:
         given = self.headers.get("Authorization", "")
         self.seen.append((self.path, given))
-        good = given in ("Bearer short", "Token old") and self.path.startswith("/data/")
+        trusted = given in ("Bearer short", "Token old")
+        if trusted and self.path in self.moved:
+            self.send_response(303)
+            self.send_header("Location", self.moved[self.path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        good = trusted and "/data/" in self.path
         body = self.pictures.get(self.path) or picture_bytes((100, 80)) if good else b"no"
         self.send_response(200 if good else 401)
         self.send_header("Content-Length", str(len(body)))

@@ -15,9 +15,11 @@ import requests
 from sqlalchemy import select
 
 from apps.container import services
+from apps.errors import Busy
 from apps.extensions import db
 from apps.models import ClientCall, Role
 from apps.services.labelstudios import LabelStudioService
+from apps.vision.types import Box
 from tests.broker import free_port
 from tests.conftest import picture_bytes
 
@@ -147,6 +149,23 @@ def test_label_studio_stores_the_predictions_that_it_asks_for(studio, backend, p
         corners = [dog["value"][key] for key in ("x", "y", "width", "height")]
         assert corners == pytest.approx([10, 10, 50, 60])
         assert cat["value"]["rectanglelabels"] == ["cat"]
+
+
+def test_what_failed_is_asked_for_again(app, studio, backend, project):
+    url = backend(studio, studio.token)
+    studio.ask("POST", "/api/ml", json={"project": project, "url": url, "title": "Sightbox"})
+    engine, asked = services(app).instant.engine, []
+
+    def once(picture):
+        asked.append(picture)
+        if len(asked) == 1:
+            raise Busy("Too many.")
+        return [Box("dog", 0.9, 0, 0, 5, 5)]
+
+    engine.script = once
+    assert len(retrieve(studio, project)) == 1
+    assert len(retrieve(studio, project)) == 2
+    assert len(asked) == 3
 
 
 def test_label_studio_asks_while_people_label_and_tells_what_they_did(studio, backend, project):

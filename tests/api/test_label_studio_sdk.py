@@ -101,12 +101,14 @@ def test_labels_with_an_alias_are_named_as_the_sdk_wants_them(predict):
     assert results[0]["result"][0]["value"]["rectanglelabels"] == ["canis"]
 
 
-def test_a_task_without_a_picture_has_a_prediction_that_the_sdk_reads(predict):
+def test_a_task_whose_picture_is_gone_takes_nothing_from_the_others(predict):
     sent = tasks("/gone.jpg", "/data/a.jpg")
-    given = {"config": CONFIG, "tasks": sent["tasks"], "results": predict(sent)}
-    [checked] = sdk({"do": "predictions", **given})
-    assert [len(one["read"]["result"]) for one in checked] == [0, 2]
-    assert [one["problems"] for one in checked] == [[], []]
+    gone, found = predict(sent)
+    assert gone == []
+    given = {"config": CONFIG, "tasks": sent["tasks"][1:], "results": [found]}
+    [[checked]] = sdk({"do": "predictions", **given})
+    assert len(checked["read"]["result"]) == 2
+    assert checked["problems"] == []
 
 
 def test_the_sdk_reads_the_version_that_is_announced_among_the_versions(app, connect):

@@ -1,11 +1,15 @@
 """Label Studio's interface of ML backends: what a real one sends, and what goes wrong."""
 
+import base64
+from urllib.parse import quote
+
 import pytest
 from sqlalchemy import select
 
 from apps import outbound
 from apps.extensions import db
 from apps.models import ClientCall, LabelStudio, Role
+from apps.services import labelstudios
 from tests.api.studio import CONFIG, HOST, REFRESH, Studio, tasks
 from tests.conftest import picture_bytes
 
@@ -54,14 +58,16 @@ def test_pictures_are_fetched_with_the_token_and_boxes_are_percent(program, conn
     assert Studio.seen == [("/data/upload/1/a.jpg", given)]
 
 
-def test_a_picture_that_cannot_be_had_leaves_its_task_empty_and_a_line_in_the_log(
+def test_a_picture_that_cannot_be_had_gets_no_prediction_and_a_line_in_the_log(
     program, connect, studio, logged
 ):
     path = connect(studio, "old")
     sent = tasks("/data/a.jpg", "/gone.jpg", "http://127.0.0.1:1/x.jpg", None, "/data/b.jpg")
     answer = program.post(path + "/predict", json=sent)
     assert answer.status_code == 200
-    assert [len(one["result"]) for one in answer.json["results"]] == [2, 0, 0, 0, 2]
+    first, *failed, last = answer.json["results"]
+    assert failed == [[], [], []]  # of which Label Studio keeps nothing, and asks again
+    assert [len(one["result"]) for one in (first, last)] == [2, 2]
     lines = {line[0]: line[2] for line in logged()}
     assert "answered with status 401" in lines["/labelstudio/…/predict, task 2"]
     assert "inside this server’s network" in lines["/labelstudio/…/predict, task 3"]
@@ -93,9 +99,116 @@ def test_the_token_goes_to_the_registered_server_alone(program, connect, monkeyp
 
 def test_a_token_that_label_studio_refuses_is_named_in_the_log(program, connect, studio, logged):
     path = connect(studio, "x.y.z")
-    answer = program.post(path + "/predict", json=tasks("/data/a.jpg"))
-    assert answer.json["results"][0]["result"] == []
+    answer = program.post(path + "/predict", json=tasks("/data/a.jpg", "/data/b.jpg"))
+    assert answer.status_code == 422
+    assert "does not accept the token (status 401)" in answer.json["detail"]
     assert any("does not accept the token (status 401)" in line[2] for line in logged())
+
+
+def test_more_tasks_than_the_log_has_lines_are_answered_one_by_one(
+    program, connect, studio, logged
+):
+    path = connect(studio, "old")
+    addresses = ["/data/a.jpg" if number % 2 else "/gone.jpg" for number in range(150)]
+    results = program.post(path + "/predict", json=tasks(*addresses)).json["results"]
+    assert [bool(one) for one in results] == [number % 2 == 1 for number in range(150)]
+    lines = [line[0] for line in logged() if "task" in line[0]]
+    assert len(lines) == 21
+    assert lines[-1] == "/labelstudio/…/predict, 55 other tasks"
+
+
+def test_tasks_that_there_is_no_time_for_are_left_for_the_next_question(
+    program, connect, studio, logged, monkeypatch
+):
+    monkeypatch.setattr(labelstudios, "PATIENCE", -1.0)
+    path = connect(studio, "old")
+    answer = program.post(path + "/predict", json=tasks("/data/a.jpg", "/data/b.jpg"))
+    assert answer.status_code == 422
+    assert "no time left" in answer.json["detail"]
+    assert Studio.seen == []
+
+
+def test_a_picture_in_a_cloud_comes_through_label_studio(program, connect, studio, monkeypatch):
+    name = quote(base64.urlsafe_b64encode(b"s3://bucket/a.jpg").decode())
+    asked = f"/tasks/1/presign/?fileuri={name}"
+    monkeypatch.setattr(Studio, "moved", {asked: "/storage/data/a.jpg"})
+    sent = tasks("s3://bucket/a.jpg")
+    [found] = program.post(connect(studio, "old") + "/predict", json=sent).json["results"]
+    assert len(found["result"]) == 2
+    assert [path for path, _ in Studio.seen] == [asked, "/storage/data/a.jpg"]
+
+
+def test_the_token_does_not_follow_a_picture_to_its_cloud(program, connect, monkeypatch):
+    asked: list[tuple[str, bool, dict[str, str]]] = []
+
+    def fetch(url, *, most_bytes, timeout, allow_private, headers):
+        asked.append((url, allow_private, dict(headers)))
+        if len(asked) > 1:
+            return picture_bytes()
+        moved = outbound.Redirected("elsewhere")
+        moved.address = "https://bucket.example.org/a.jpg?signature=x"
+        raise moved
+
+    monkeypatch.setattr(outbound, "fetch", fetch)
+    program.post(connect(HOST, "old") + "/predict", json=tasks("/data/a.jpg"))
+    assert asked == [
+        (f"{HOST}/data/a.jpg", True, {"Authorization": "Token old"}),
+        ("https://bucket.example.org/a.jpg?signature=x", False, {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("http://127.0.0.1:1/x", "inside this server’s network"),
+        ("http://[", "answered with status 303"),
+        ("file:///etc/passwd", "begins with http:// or https://"),
+    ],
+)
+def test_a_redirect_leads_nowhere_inside_this_network(
+    program, connect, studio, monkeypatch, target, text
+):
+    monkeypatch.setattr(Studio, "moved", {"/data/a.jpg": target})
+    answer = program.post(connect(studio, "old") + "/predict", json=tasks("/data/a.jpg"))
+    assert answer.status_code == 422
+    assert text in answer.json["detail"]
+
+
+def test_a_redirect_from_another_server_is_not_followed(program, connect, monkeypatch):
+    def fetch(url, **_options):
+        moved = outbound.Redirected("elsewhere")
+        moved.address = f"{HOST}/secret"
+        asked.append(url)
+        raise moved
+
+    asked: list[str] = []
+    monkeypatch.setattr(outbound, "fetch", fetch)
+    answer = program.post(
+        connect(HOST, "old") + "/predict", json=tasks("https://x.example.org/a.jpg")
+    )
+    assert answer.status_code == 422
+    assert asked == ["https://x.example.org/a.jpg"]
+
+
+def test_a_label_studio_below_a_path_names_its_pictures_with_or_without_it(
+    program, connect, studio
+):
+    path = connect(f"{studio}/ls", "old")
+    sent = tasks("/ls/data/upload/a.jpg", "/data/upload/b.jpg", "/lsd/data/c.jpg")
+    program.post(path + "/predict", json=sent)
+    assert sorted(path for path, _ in Studio.seen) == [
+        "/ls/data/upload/a.jpg", "/ls/data/upload/b.jpg", "/ls/lsd/data/c.jpg"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "body"), [("/train", {}), ("/webhook", {"action": "START_TRAINING"})]
+)
+def test_a_training_that_label_studio_asks_for_is_not_passed_over_in_silence(
+    program, connect, logged, where, body
+):
+    assert program.post(connect() + where, json=body).status_code == 201
+    assert any("cannot start here" in error for _, _, error in logged())
 
 
 def test_several_control_tags_get_their_own_boxes(program, connect, studio):
@@ -183,7 +296,6 @@ def test_only_administrators_reach_a_label_studio_inside_this_network(
     app, program, connect, studio, logged, token
 ):
     path = connect(studio, token, role=Role.USER)
-    [found] = program.post(f"{path}/predict", json=tasks("/data/1.png")).json["results"]
-    assert found["result"] == []
+    assert program.post(f"{path}/predict", json=tasks("/data/1.png")).status_code == 422
     assert Studio.seen == []
     assert any("OUTBOUND_PRIVATE" in error for _, _, error in logged())
