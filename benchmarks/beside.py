@@ -5,10 +5,12 @@ threads of a process compute.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Self
+
+from apps.vision.cores import wait_briefly
 
 _work: list[Callable[..., object]] = []  # of this process, which is somebody's
 
@@ -22,20 +24,22 @@ def _run(*arguments: Any) -> None:
 
 
 class Beside:
-    """The work that ``make(*arguments)`` gives, in a process with ``environment``.
+    """The work that ``make(*arguments)`` gives, in a process of its own.
 
     Args:
         make: a function of a module; its arguments can be pickled.
+        as_app: whether its threads wait as the application's do, and not as anybody's.
     """
 
     def __init__(
         self,
         make: Callable[..., Callable[..., object]],
         *arguments: Any,
-        environment: Mapping[str, str],
+        as_app: bool,
     ) -> None:
         before = dict(os.environ)
-        os.environ.update(environment)  # libraries read it when they are loaded
+        if as_app:
+            wait_briefly()  # libraries read it when they are loaded
         try:
             self._pool = ProcessPoolExecutor(
                 1, get_context("spawn"), initializer=_prepare, initargs=(make, arguments)

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from apps.vision.cores import WAITING
 from apps.vision.decode import decode
 from apps.vision.engine import EngineOptions, TorchEngine
 from apps.vision.zoo.registry import BEST_ON_CPU, DetectorSpec, detectors
@@ -87,13 +86,13 @@ def measure(spec: DetectorSpec, folder: Path, data: str | None, rounds: int) -> 
     rows, title = [], spec.card.title
     given = spec, folder, data
     with (
-        Beside(bare_loop, *given, environment={}) as plain,
-        Beside(engine_loop, *given, environment=WAITING) as engine,
+        Beside(bare_loop, *given, as_app=False) as plain,
+        Beside(engine_loop, *given, as_app=True) as engine,
     ):
         for count in THREADS:
             ratio = median_ratio(plain, partial(engine, count), rounds)
             rows.append(Row(f"{title}: engine from {count} threads / bare loop", ratio, least=0.95))
-    with Beside(both, *given, environment=WAITING) as work:
+    with Beside(both, *given, as_app=True) as work:
         ratio = median_ratio(partial(work, "plain"), partial(work, "ours"), rounds)
     rows.append(Row(f"{title}: optimized / plain, in one process", ratio, least=1.25))
     return rows

@@ -3,17 +3,17 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 
 WAITING = {
     "OMP_WAIT_POLICY": "ACTIVE",
     "GOMP_SPINCOUNT": "1000",  # of GNU's OpenMP, which PyTorch brings along on Linux: some 10 µs
-    "KMP_BLOCKTIME": "0",  # of LLVM's and Intel's, in ms; without it ACTIVE would be for ever
+    "KMP_BLOCKTIME": "0",  # of LLVM's and Intel's: to sleep at once, else ACTIVE is for ever
 }
 
 
-def wait_briefly() -> None:
+def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let OpenMP's helper threads sleep soon after they have nothing to do, unless the user chose.
 
     By default they spin for milliseconds, on cores that uploads and other networks wait for. But to
@@ -21,8 +21,8 @@ def wait_briefly() -> None:
 
     OpenMP reads this when torch is imported, so afterwards it changes nothing.
     """
-    if not os.environ.keys() & WAITING.keys():
-        os.environ.update(WAITING)
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.update(WAITING | {k: environment[k] for k in WAITING if k in environment})
 
 
 class CoreShares:

@@ -91,10 +91,7 @@ class Pointwise(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        with torch.device("meta"):  # its own weights would only be thrown away
-            self.product = nn.Linear(conv.in_channels, conv.out_channels)
-        self.product.weight = nn.Parameter(conv.weight.flatten(1), requires_grad=False)
-        self.product.bias = conv.bias  # type: ignore[assignment]
+        self.product = _linear(conv.weight.flatten(1), conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W)."""
@@ -149,14 +146,22 @@ class ChannelsLastHead(TwoMLPHead):
 
     def __init__(self, head: TwoMLPHead, size: tuple[int, int]) -> None:
         nn.Module.__init__(self)
-        self.fc6, self.fc7 = head.fc6, head.fc7
-        columns = head.fc6.weight.unflatten(1, (-1, *size))
-        self.fc6.weight = nn.Parameter(columns.permute(0, 2, 3, 1).flatten(1), requires_grad=False)
+        columns = head.fc6.weight.unflatten(1, (-1, *size)).permute(0, 2, 3, 1)
+        self.fc6, self.fc7 = _linear(columns.flatten(1), head.fc6.bias), head.fc7
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, height, width) to (N, features)."""
         features: Tensor = super().forward(x.permute(0, 2, 3, 1))
         return features
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """(out, in) and (out,) as a layer that is not trained."""
+    with torch.device("meta"):  # its own weights would only be thrown away
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    layer.bias = bias  # type: ignore[assignment]
+    return layer.eval()
 
 
 @torch.inference_mode()

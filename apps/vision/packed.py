@@ -101,18 +101,32 @@ def _operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
 @torch.no_grad()
 def pack(network: nn.Module) -> None:
     """Replace what gains by it: convolutions of more than one pixel, and large linear layers."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
         return
+    try:
+        _operators()
+    except Exception as error:  # a PyTorch that has them no more, or no source text to script
+        logger.warning("no layers packed, reason: %s", _reason(error))
+        return
+    left: list[str] = []
     for module in list(network.modules()):
         for name, child in module._modules.items():
-            if type(child) is nn.Linear and child.weight.numel() >= LARGE:
-                example = torch.rand(3, child.in_features)
-                module._modules[name] = _alike(PackedLinear, child, example)
-            elif type(child) is nn.Conv2d and _is_full(child):
-                side = max(child.kernel_size) + max(child.stride)
-                example = torch.rand(1, child.in_channels, side, side)
-                example = example.contiguous(memory_format=torch.channels_last)
-                module._modules[name] = _alike(PackedConv, child, example)
+            kind, example = _kind(child)
+            if kind is not None and child is not None:
+                module._modules[name] = _packed(kind, child, example, left)
+    if left:
+        logger.warning("layers not packed: %d, the first: %s", len(left), left[0])
+
+
+def _kind(layer: nn.Module | None) -> tuple[Callable[[Any], nn.Module] | None, Tensor]:
+    """What ``layer`` should become, and something that it may be given."""
+    if type(layer) is nn.Linear and layer.weight.numel() >= LARGE and _multiplies_fast():
+        return PackedLinear, torch.rand(3, layer.in_features)
+    if type(layer) is nn.Conv2d and _is_full(layer):
+        side = max(d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        example = torch.rand(1, layer.in_channels, side, side)
+        return PackedConv, example.contiguous(memory_format=torch.channels_last)
+    return None, torch.empty(0)
 
 
 def _is_full(conv: nn.Conv2d) -> bool:
@@ -121,14 +135,28 @@ def _is_full(conv: nn.Conv2d) -> bool:
     return conv.groups == 1 and area > 1 and padded
 
 
-def _alike(packed: Callable[[Any], nn.Module], layer: nn.Module, example: Tensor) -> nn.Module:
-    """``layer`` packed, if that says the same of ``example``; else as it is."""
+def _multiplies_fast() -> bool:
+    """Where PyTorch's compiler leaves matrix products to oneDNN too."""
+    mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return bool(mkl or torch.ops.mkldnn._is_mkldnn_acl_supported())
+
+
+def _packed(
+    kind: Callable[[Any], nn.Module], layer: nn.Module, example: Tensor, left: list[str]
+) -> nn.Module:
+    """``layer`` packed, if that says the same of ``example``; else as it is, and in ``left``."""
     try:
-        candidate = packed(layer)
+        candidate = kind(layer)
         if torch.allclose(candidate(example), layer(example), rtol=1e-4, atol=1e-4):
             return candidate.train(layer.training)
         reason = "other values"
-    except (RuntimeError, AttributeError, TypeError) as error:  # a PyTorch that has it no more
-        reason = str(error).partition("\n")[0]
-    logger.warning("not packed layer=%s reason=%s", layer, reason)
+    except Exception as error:  # of a kind that differs between versions
+        reason = _reason(error)
+    left.append(f"{layer}: {reason}")
     return layer
+
+
+def _reason(error: Exception) -> str:
+    """The last line: the first ones of an error in a script only say that there was one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -31,22 +31,31 @@ class GatheredRoIAlign(SameRoIAlign):
     a pooled place is a weighted sum of rows: what PyTorch calls an embedding bag, for which it has
     a kernel that works on whole rows and on all cores.
 
-    It is torchvision's own in its first call, which infers the scale of each map, and with a
-    ``sampling_ratio`` that depends on the box.
+    It is torchvision's own in its first call, which infers the scale of each map, with a
+    ``sampling_ratio`` that depends on the box, and for maps that do not halve from one to the next.
     """
 
     def forward(
         self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> Tensor:
         """(levels, boxes of each picture) to (boxes of all pictures, C, height, width)."""
-        if self.scales is None or self.map_levels is None or self.sampling_ratio <= 0:
+        maps = [level for name, level in x.items() if name in self.featmap_names]
+        if not self._can_gather(maps):
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
-        maps = [x[name] for name in self.featmap_names if name in x]
-        rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in maps])
+        if not any(len(some) for some in boxes):
+            return maps[0].new_zeros(0, maps[0].shape[1], *self.output_size)
+        flat = [level.permute(0, 2, 3, 1).flatten(0, 2) for level in maps]
+        rows = torch.cat(flat) if len(flat) > 1 else flat[0]
         places, weights = self._places(maps, boxes)
         sums = embedding_bag(places, rows, mode="sum", per_sample_weights=weights)
         return sums.view(-1, *self.output_size, rows.shape[1]).permute(0, 3, 1, 2)
+
+    def _can_gather(self, maps: list[Tensor]) -> bool:
+        levels = self.map_levels
+        if self.scales is None or levels is None or self.sampling_ratio <= 0:
+            return False
+        return bool(levels.k_max - levels.k_min + 1 == len(maps) == len(self.scales))
 
     def _places(self, maps: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """For each pooled place, box after box and row after row: rows of maps and their weights.

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,8 @@ from apps.vision.optimize import (
 from apps.vision.prepare import boxes_of
 from apps.vision.recorded import CachedAnchors, Recorded
 from apps.vision.types import Box
+from apps.vision.zoo.architectures import Origin
+from apps.vision.zoo.networks import build
 from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS, DetectorSpec, detectors
 from apps.vision.zoo.store import WeightsStore
 from apps.vision.zoo.weights import load_detector
@@ -154,6 +157,53 @@ def test_a_box_head_says_the_same_with_its_columns_in_another_order(pictures):
     wanted = head(pooled)
     found = ChannelsLastHead(head, (7, 7))(pooled.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(found, wanted)
+
+
+def outputs(network: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+    """What the heads say, without the choice of boxes, which hangs on the last digits."""
+    features = network.get_submodule("backbone")(picture)
+    levels = list(features.values())
+    if not hasattr(network, "rpn"):
+        return list(network.get_submodule("head")(levels).values())
+    heads: Any = network.get_submodule("roi_heads")
+    said = [tensor for each in network.get_submodule("rpn.head")(levels) for tensor in each]
+    boxes = [
+        torch.tensor([[3.0, 5.0, 40.0, 90.0], [0.0, 0.0, 160.0, 128.0], [9.0, 9.0, 12.0, 11.0]])
+    ]
+    for _ in range(2):  # the first call sets up the scales
+        pooled = heads.box_roi_pool(features, boxes, [(128, 160)])
+        said += heads.box_predictor(heads.box_head(pooled))
+        if heads.mask_roi_pool is not None:
+            pooled = heads.mask_roi_pool(features, boxes, [(128, 160)])
+            said.append(heads.mask_predictor(heads.mask_head(pooled)))
+    return said
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "fasterrcnn_resnet50_fpn_v2",
+        "maskrcnn_resnet50_fpn",
+        "maskrcnn_resnet50_fpn_v2",
+        "retinanet_resnet50_fpn",
+        "retinanet_resnet50_fpn_v2",
+        "fcos_resnet50_fpn",
+        "ssd300_vgg16",
+        "ssdlite320_mobilenet_v3_large",
+    ],
+)
+@torch.inference_mode()
+def test_the_heads_of_every_kind_of_network_say_the_same(architecture):
+    torch.manual_seed(0)
+    network = build(architecture, 5, Origin.SCRATCH).eval()
+    fixed = network.get_submodule("transform").fixed_size
+    picture = torch.rand(1, 3, *(fixed or (128, 160)))
+    wanted = outputs(network, picture)
+    network = optimize(network, CPU)
+    found = outputs(network, picture.contiguous(memory_format=torch.channels_last))
+    assert len(found) == len(wanted) >= 2
+    for mine, plain in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
 
 
 # -- reduced precision ---------------------------------------------------------------------

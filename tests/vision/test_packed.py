@@ -85,28 +85,47 @@ def test_packed_layers_can_be_recorded():
 
 
 @needs_onednn
-@pytest.mark.parametrize("layer", [conv(), nn.Linear(512, 512)], ids=["conv", "linear"])
-def test_without_the_operators_a_layer_stays_and_the_log_says_so(layer, monkeypatch, caplog):
+def test_without_the_operators_every_layer_stays_and_the_log_says_so_once(monkeypatch, caplog):
     def gone() -> None:
-        raise RuntimeError("no operator mkldnn::...")
+        raise OSError("could not get source code")
 
     monkeypatch.setattr(packed, "_operators", gone)
-    assert packed_one(layer) is layer
-    assert "reason=no operator mkldnn::..." in caplog.text
+    network = nn.Sequential(conv(), nn.Linear(512, 512))
+    layers = list(network)
+    pack(network)
+    assert list(network) == layers
+    [line] = caplog.messages
+    assert line == "no layers packed, reason: could not get source code"
 
 
 @needs_onednn
-def test_a_packed_layer_with_other_values_is_not_used(monkeypatch, caplog):
-    def wrong():
-        return (lambda x, *_: torch.zeros(1), lambda x, *_: torch.zeros(1))
+def test_layers_that_would_say_something_else_or_fail_stay(monkeypatch, caplog):
+    def other(*_: object) -> torch.Tensor:
+        return torch.zeros(1)
 
-    monkeypatch.setattr(packed, "_operators", wrong)
+    def failing(*_: object) -> torch.Tensor:
+        raise RuntimeError("The following operation failed:\n...\nRuntimeError: no memory\n")
+
+    monkeypatch.setattr(packed, "_operators", lambda: (other, failing))
+    network = nn.Sequential(conv(), nn.Linear(512, 512))
+    layers = list(network)
+    pack(network)
+    assert list(network) == layers
+    [line] = caplog.messages
+    assert "layers not packed: 2" in line
+    assert "other values" in line
+    caplog.clear()
+    packed_one(nn.Linear(512, 512))
+    assert caplog.messages[0].endswith(": RuntimeError: no memory")
+
+
+@pytest.mark.parametrize(("name", "value"), [("is_available", lambda: False), ("enabled", False)])
+def test_without_onednn_nothing_is_packed(name, value, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, name, value)
     layer = conv()
     assert packed_one(layer) is layer
-    assert "reason=other values" in caplog.text
 
 
-def test_without_onednn_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    layer = conv()
-    assert packed_one(layer) is layer
+@needs_onednn
+def test_a_wide_convolution_is_packed_too():
+    assert isinstance(packed_one(conv(dilation=4, padding=0)), PackedConv)

@@ -69,6 +69,17 @@ def test_one_level_and_maps_that_are_not_pooled_from():
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_maps_in_another_order_than_their_names():
+    pool = MultiScaleRoIAlign(["2", "0", "1"], 7, 2, canonical_scale=32)
+    wanted, found = both(pool, [some_boxes()])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_maps_with_a_gap_between_them():
+    wanted, found = both(MultiScaleRoIAlign(["0", "2"], 7, 2), [some_boxes()])
+    assert torch.equal(found, wanted)
+
+
 @pytest.mark.parametrize("pictures", [1, 2])
 def test_no_box_at_all_is_no_value(pictures):
     pool = MultiScaleRoIAlign(["0", "1", "2"], 7, 2)
