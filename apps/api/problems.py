@@ -8,9 +8,7 @@ from flask import Response, current_app
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem(
-    status: int, text: str, code: str, details: Any = None, **members: Any
-) -> Response:
+def problem(status: int, text: str, code: str, details: Any = None, **members: Any) -> Response:
     """The answer to a request that failed.
 
     Args:
