@@ -58,10 +58,18 @@ class Unauthorized(AppError):
     status = 401
     code = "token"
 
-    def __init__(self, message: str, owner_id: int | None = None, prefix: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        owner_id: int | None = None,
+        prefix: str = "",
+        *,
+        damaged: bool = False,
+    ) -> None:
         super().__init__(message)
         self.owner_id = owner_id  # whose token it was
         self.prefix = prefix
+        self.damaged = damaged  # only its visible start is that of a token, which anybody may know
 
 
 class NotFound(AppError):

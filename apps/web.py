@@ -26,7 +26,7 @@ UPLOADS = frozenset(
 # Addresses that are for programs alone; some of them read JSON.
 PROGRAMS = frozenset(
     {"classifier.predict", "detector.state", "detector.save_state", "detector.review_next"}
-    | {"live.detect", "selftest.begin", "selftest.end", "selftest.why"}
+    | {"live.detect", "selftest.begin", "selftest.cap", "selftest.end", "selftest.why"}
 )
 JSON_BODIES = frozenset({"detector.save_state"})
 LARGE_UPLOADS = {"video.upload": "MAX_VIDEO_BYTES", "imports.upload": "MAX_IMPORT_BYTES"}

@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 
 import pytest
 from sqlalchemy import select
@@ -265,6 +266,29 @@ def test_the_chosen_pictures_are_exported(new_page, fill):  # noqa: F811
     with page.expect_download() as download:
         bar.get_by_role("button", name="Export as ZIP").click()
     assert download.value.suggested_filename == "sightbox-yolo.zip"
+
+
+def test_enter_in_the_menu_exports_and_its_field_stops_nothing_else(new_page, fill):  # noqa: F811
+    from playwright.sync_api import expect
+
+    page = new_page()
+    ids = fill(sign_up(page), 2)
+    page.goto("/")
+    bar = page.locator("[data-selection]")
+    tile(page, ids[0]).locator("[data-select]").check()
+    bar.get_by_text("Export", exact=True).click()
+    field = bar.get_by_label("Lowest score of a model’s box, in percent")
+    expect(field).to_have_value("50")
+    assert no_sideways_scrolling(page)
+    bar.get_by_label("Format").select_option("CSV")
+    field.fill("10")
+    with page.expect_download() as download:
+        field.press("Enter")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert b",cat," in archive.read("boxes.csv")
+    field.fill("200")
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("1 picture is in the trash.").first).to_be_visible()
 
 
 def test_a_long_press_chooses_and_further_taps_go_on(new_page, fill, width):  # noqa: F811

@@ -113,6 +113,29 @@ def test_an_export_can_be_read_again(kind, ann, upload, tmp_path):
     assert data in [picture.file.path.read_bytes() for picture in found.pictures]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "labels"),
+    [("", {"dog"}), ("20", {"dog", "cat"}), ("30.5", {"dog"}), ("95", set())],
+)
+def test_an_export_has_a_threshold_of_its_own_which_is_the_accounts_at_first(
+    threshold, labels, ann, upload
+):
+    archive = exported(ann, upload(ann), format="csv", threshold=threshold)
+    table = csv.DictReader(io.StringIO(archive.read("boxes.csv").decode("utf-8-sig")))
+    assert {row["label"] for row in table} - {""} == labels
+    assert (
+        'name="threshold" type="number" min="0" max="100" step="any" value="50"'
+        in ann.get("/").text
+    )
+
+
+def test_a_threshold_that_is_none_is_told(ann, upload):
+    image_id = upload(ann)
+    for threshold in ("101", "-1", "much", "nan"):
+        page = send(ann, "export", image_id, threshold=threshold)
+        assert "from 0 to 1" in page.text, threshold
+
+
 def test_an_export_without_pictures_has_labels_alone(ann, upload):
     names = exported(ann, upload(ann), format="coco").namelist()
     assert names == ["annotations.json"]

@@ -14,7 +14,7 @@ from apps.container import services
 from apps.errors import N_, Forbidden, TooMany, Unauthorized
 from apps.extensions import db, for_programs, limiter
 from apps.models import TEST_START
-from apps.services.client_calls import Call
+from apps.services.client_calls import DAMAGED, Call
 from apps.services.tokens import Caller
 
 logger = logging.getLogger(__name__)
@@ -201,8 +201,10 @@ def _call(response: Response) -> Call:
         prefix = TEST_START  # each test has a new one, and would push the calls of cameras out
     # Of addresses with numbers in them the kind is enough, and of what strangers make up; one with
     # a secret is never kept.
-    rest = owner is None or request.path.startswith(("/api/", SECRET_PATH))
+    damaged = refused is not None and refused.damaged
+    rest = owner is None or damaged or request.path.startswith(("/api/", SECRET_PATH))
     path = str(request.url_rule.rule) if rest and request.url_rule else request.path
+    error = _error_of(response) if response.status_code >= 400 else ""
     if path.startswith(SECRET_PATH):
         path = f"{SECRET_PATH}…/{path[len(SECRET_PATH) :].partition('/')[2]}"
     return Call(
@@ -211,7 +213,7 @@ def _call(response: Response) -> Call:
         method=request.method[:8],
         path=path,
         status=response.status_code,
-        error=_error_of(response) if response.status_code >= 400 else "",
+        error=DAMAGED if damaged else error,
         client=request.user_agent.string,
         address=(request.remote_addr or "")[:45],
     )

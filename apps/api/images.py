@@ -12,7 +12,7 @@ from apps.api.access import caller, needs
 from apps.api.pages import part_of, pictures_after, read_place
 from apps.api.problems import problem
 from apps.api.spec import MULTIPART, Blueprint
-from apps.api.values import error_json, image_json
+from apps.api.values import error_json, image_json, twin_json
 from apps.container import services
 from apps.errors import N_, InvalidInput
 from apps.extensions import begin_writing
@@ -37,7 +37,8 @@ def upload(headers: dict[str, Any], form: dict[str, Any]) -> ResponseReturnValue
 
     Each is looked at as soon as it is its turn: see /jobs. A file that is refused does not stop the
     others; if all are refused the answer is an error. With an Idempotency-Key the same request
-    again, for example after a lost connection, gets the same answer and stores nothing twice.
+    again, for example after a lost connection, gets the same answer and stores nothing twice. The
+    error of a `duplicate` has in `image` which picture is there already.
     """
     files, key = only_files(form["image"]), headers.get("idempotency_key", "")
     if not key:
@@ -70,7 +71,8 @@ def _upload(files: list[FileStorage]) -> Response:
         response.status_code = 201
         return response
     error = outcomes[0].error or InvalidInput(N_("Send each picture as a file, with a file name."))
-    return problem(error.status, error_text(error), error.code, results["results"])
+    text, details = error_text(error), results["results"]
+    return problem(error.status, text, error.code, details, **twin_json(error))
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:

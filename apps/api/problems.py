@@ -8,11 +8,12 @@ from flask import Response, current_app
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem(status: int, text: str, code: str, details: Any = None) -> Response:
+def problem(status: int, text: str, code: str, details: Any = None, **members: Any) -> Response:
     """The answer to a request that failed.
 
     Args:
         details: what is wrong with which field, by where it was sent.
+        members: what else the body has.
     """
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -20,7 +21,7 @@ def problem(status: int, text: str, code: str, details: Any = None) -> Response:
         "status": status,
         "detail": text,
         "code": code,
-    }
+    } | members
     if details is not None:
         body["errors"] = details
     response = Response(current_app.json.dumps(body), status, mimetype=MEDIA_TYPE)

@@ -18,6 +18,7 @@ AT_ONCE = 16  # pictures of one detection without storing
 WAIT = 30  # seconds that a request waits for a detection, at most
 MAX_TEXT = 200  # characters of a name
 MAX_CURSOR = 3000
+TWIN = "With the code “duplicate”: the picture of yours that has the same bytes."
 
 
 def about(text: str, **more: Any) -> dict[str, Any]:
@@ -50,6 +51,7 @@ class Problem(Schema):
     )
     code = fields.String(required=True, metadata=about("A stable word for programs."))
     errors = fields.Raw(metadata=about("What is wrong with which field."))
+    image = fields.Integer(metadata=about(TWIN))
 
 
 # -- answers -------------------------------------------------------------------------------
@@ -125,6 +127,7 @@ class ImagePage(Schema):
 class FileError(Schema):
     code = fields.String(required=True)
     message = fields.String(required=True)
+    image = fields.Integer(metadata=about(TWIN))
 
 
 class UploadResult(Schema):

@@ -1,7 +1,8 @@
 """What the self-test of the page that connects programs needs of the server.
 
 The test itself is the browser's: it asks as a program does (static/js/selftest). From here come its
-token, which is for that one test, and why a token was refused, where a protocol does not say it.
+token, which is for that one test, and what no protocol says of a token: why it was refused, and how
+many boxes it lets through.
 """
 
 from flask import Blueprint, jsonify, request
@@ -47,6 +48,19 @@ def why() -> ResponseReturnValue:
     return jsonify(reason=refusal(request.form.get("token", "").strip()))
 
 
+@bp.post("/cap")
+@login_required
+@limited
+def cap() -> ResponseReturnValue:
+    """How many boxes an answer to the token in the field ``token`` has at most; null: all.
+
+    Raises:
+        Unauthorized: it is not good.
+    """
+    found = services().tokens.check(request.form.get("token", "").strip())
+    return jsonify(max_boxes=found.max_boxes)
+
+
 def refusal(token: str) -> str:
     """For people, in their language: why ``token`` may not detect; empty if it may."""
     try:
@@ -70,6 +84,11 @@ def _words() -> dict[str, str]:
         "good": gettext("It works: a program that asks this way gets an answer."),
         "studioGood": gettext(
             "It works: the address is known. Label Studio's server must reach it."
+        ),
+        "boxes": gettext(
+            "It works, but the token of this test lets more than {most} boxes through, and the "
+            "program breaks on more. Give it a token with {most} as “Most boxes in an answer”, "
+            "from the page Tokens."
         ),
         "failed": gettext("Failed:"),
         "notBegun": gettext("The test could not be made."),

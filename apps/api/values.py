@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import url_for
 
-from apps.errors import AppError
+from apps.errors import AppError, DuplicateImage
 from apps.i18n import error_text, stored_text
 from apps.models import SETTLED, Image, ImageStatus
 from apps.vision.types import Box
@@ -57,6 +57,13 @@ def box_json(box: Box) -> dict[str, Any]:
     }
 
 
-def error_json(error: AppError) -> dict[str, str]:
+def error_json(error: AppError) -> dict[str, Any]:
     """An error in the place of a result, where others went well."""
-    return {"code": error.code, "message": error_text(error)}
+    return {"code": error.code, "message": error_text(error)} | twin_json(error)
+
+
+def twin_json(error: AppError) -> dict[str, int]:
+    """Of a duplicate: which picture of the account is there already, if it still is."""
+    if not isinstance(error, DuplicateImage) or error.image_id is None:
+        return {}
+    return {"image": error.image_id}

@@ -64,7 +64,7 @@ def new_export() -> ResponseReturnValue:
     wanted = Wanted(
         form.get("format", "coco"),
         form.get("boxes", BOTH),
-        _share(form.get("threshold", "")),
+        share_of(form.get("threshold", "")),
         form.get("pictures") == "1",
         search=search or None,
     )
@@ -75,7 +75,7 @@ def new_export() -> ResponseReturnValue:
     return redirect(url_for("detector.exports"), 303)
 
 
-def _share(text: str) -> float | None:
+def share_of(text: str) -> float | None:
     """Percent as a share; nothing is the account's threshold, nonsense is out of range."""
     if not text.strip():
         return None

@@ -9,6 +9,7 @@ from flask_login import current_user, login_required
 
 from apps.container import services
 from apps.detector.blueprint import bp
+from apps.detector.exporting import share_of
 from apps.detector.trash import tell_deleted
 from apps.errors import AppError
 from apps.extensions import writing
@@ -95,7 +96,8 @@ def review_many() -> ResponseReturnValue:
 def export_many() -> ResponseReturnValue:
     """A ZIP of the pictures' boxes in the format ``format``, with ``pictures=1`` of both.
 
-    Of more than MAX_PICTURES it is made in the background.
+    ``threshold`` is the lowest score of a model's box in percent, by default the account's. Of more
+    than MAX_PICTURES it is made in the background.
     """
     ids = _ids()
     if not ids:
@@ -104,7 +106,7 @@ def export_many() -> ResponseReturnValue:
         wanted = Wanted(
             request.form.get("format", "coco"),
             request.form.get("boxes", BOTH),
-            current_user.threshold,
+            share_of(request.form.get("threshold", "")),
             request.form.get("pictures") == "1",
             tuple(ids),
         )

@@ -67,7 +67,8 @@ class ClientCall(Model):
     method: Mapped[str] = mapped_column(String(8))
     path: Mapped[str] = mapped_column(String(CALL_TEXT))
     status: Mapped[int]
-    error: Mapped[str] = mapped_column(String(CALL_TEXT))  # as the client got it; empty: none
+    # As the client got it, or a message id; empty: none.
+    error: Mapped[str] = mapped_column(String(CALL_TEXT))
     client: Mapped[str] = mapped_column(String(CALL_TEXT))  # what it says it is (User-Agent)
     address: Mapped[str] = mapped_column(String(45))
     calls: Mapped[int]

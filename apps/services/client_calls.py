@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session, scoped_session
 
+from apps.errors import N_
 from apps.models import CALL_TEXT, ClientCall, utcnow
 
 KEPT = 100  # rows of an account, and of nobody's calls
@@ -19,6 +20,12 @@ REMEMBERED = 500  # kinds of calls that one process counts
 STRANGERS = 50  # of them, of calls that no account can be told from
 STALE = timedelta(minutes=10)  # after which a stranger's kind makes room for another
 OTHERS = "…"  # in place of what strangers make up, beyond these
+MOST_DAMAGED = 10  # rows of an account whose error is DAMAGED
+# In place of what the client got, which must not know whose token begins so.
+DAMAGED = N_(
+    "The token begins like this one of yours, but its rest is another: it was cut off or changed "
+    "on the way. Copy it again, or make a new one."
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Call:
     error: str
     client: str
     address: str
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether anybody can make it up: who knows the visible start of a token has no token."""
+        return self.owner_id is None or self.error == DAMAGED
 
 
 @dataclass
@@ -64,7 +76,7 @@ class ClientCallService:
         now = utcnow()
         due: list[tuple[Call, _Count]] = []
         with self.lock:
-            if call.owner_id is None and call not in self.counts:
+            if call.is_strangers and call not in self.counts:
                 call, due = self._among_strangers(call, now)
             count = self.counts.setdefault(call, _Count(0, now, now))
             self.counts.move_to_end(call)
@@ -83,7 +95,7 @@ class ClientCallService:
         Strangers can make up any number of kinds, and each of them is a row to write, so there
         are only so many. With the lock.
         """
-        kinds = [kind for kind in self.counts if kind.owner_id is None]
+        kinds = [kind for kind in self.counts if kind.is_strangers]
         if len(kinds) < STRANGERS:
             return call, []
         if now - self.counts[kinds[0]].last > STALE:
@@ -130,15 +142,24 @@ class ClientCallService:
         count.row = row.id
 
     def _forget(self, owner_id: int | None) -> None:
-        """All but the latest rows of an account, and what is old."""
+        """All but the latest rows of an account, and what is old.
+
+        Those of damaged tokens are few, so that they push no others out.
+        """
         mine: ColumnElement[bool] = ClientCall.owner_id.is_(None)
         if owner_id is not None:
             mine = ClientCall.owner_id == owner_id
-        older = select(ClientCall.id).where(mine).order_by(ClientCall.last_at.desc()).offset(KEPT)
+        self._keep(MOST_DAMAGED, mine & (ClientCall.error == DAMAGED))
+        self._keep(KEPT, mine)
+        old = ClientCall.last_at < utcnow() - KEPT_FOR
+        self.session.execute(delete(ClientCall).where(old))
+
+    def _keep(self, most: int, rows: ColumnElement[bool]) -> None:
+        """Of ``rows`` the latest ones."""
+        older = select(ClientCall.id).where(rows).order_by(ClientCall.last_at.desc()).offset(most)
         # SQLite wants a LIMIT before an OFFSET
         ids = self.session.scalars(older.limit(KEPT)).all()
-        old = ClientCall.last_at < utcnow() - KEPT_FOR
-        self.session.execute(delete(ClientCall).where(ClientCall.id.in_(ids) | old))
+        self.session.execute(delete(ClientCall).where(ClientCall.id.in_(ids)))
 
 
 def _bounded(call: Call) -> Call:

@@ -1,6 +1,7 @@
 """Personal tokens: made, shown once, checked, revoked."""
 
 import hashlib
+import re
 import secrets
 import string
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ SCOPES = ("read", "write", "detect", "admin")
 START = "sb_"  # of every token: whoever finds one lying about knows what it is
 LETTERS = string.ascii_letters + string.digits
 PREFIX = 8  # visible characters after START
+VISIBLE = re.compile(f"{START}[{LETTERS}]{{{PREFIX}}}")
 SECRET = 40  # hidden ones: 238 bits
 MOST = 50  # tokens of an account that work
 NAME_LENGTH = 60  # characters
@@ -29,6 +31,7 @@ FRESH = timedelta(minutes=1)  # how exactly the last use is known
 KEPT = timedelta(days=30)  # that a revoked or expired token is still listed
 TEST_FOR = timedelta(minutes=5)  # that a token made for one test works, if nobody ends it
 TEST_MOST = 5  # of them at once: a few windows of one account
+UNKNOWN = N_("This token is not known here. Copy it again, or make a new one.")
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,7 @@ class TokenService:
         query = select(Token, User).join(User, User.id == Token.owner_id)
         row = self.session.execute(query.where(Token.digest == _digest(text))).one_or_none()
         if row is None:
-            raise Unauthorized(
-                N_("This token is not known here. Copy it again, or make a new one.")
-            )
+            raise self._unknown(text)
         token, user = row
         if token.state == "revoked":
             raise Unauthorized(N_("This token was revoked. Make a new one."), user.id, token.prefix)
@@ -166,6 +167,18 @@ class TokenService:
         )
         self._note_use(token)
         return caller
+
+    def _unknown(self, text: str) -> Unauthorized:
+        """The refusal of what is no token, with whose token begins as it does, for their log.
+
+        Its words are the same for all texts. It looks for all of them, so that its time is too.
+        """
+        start = VISIBLE.match(text.strip())
+        prefix = start[0] if start else ""
+        owners = self.session.scalars(select(Token.owner_id).where(Token.prefix == prefix)).all()
+        if len(owners) != 1:
+            return Unauthorized(UNKNOWN)
+        return Unauthorized(UNKNOWN, owners[0], prefix, damaged=True)
 
     def _note_use(self, token: Token) -> None:
         """Ends the transaction: who asks for a detection holds none meanwhile."""

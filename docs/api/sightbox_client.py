@@ -17,12 +17,16 @@ from urllib.request import Request, urlopen
 
 
 class Refused(Exception):
-    """An answer that is an error; ``code`` is a stable word, the text is for people."""
+    """An answer that is an error; ``code`` is a stable word, the text is for people.
+
+    ``image``: of a picture that was uploaded before, which one that is; else None.
+    """
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(body.get("detail") or f"status {status}")
         self.status = status
         self.code = body.get("code", "")
+        self.image = body.get("image")
 
 
 class NotLookedAt(Exception):

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import func, select, update
 
 from apps.container import services
-from apps.errors import Busy
+from apps.errors import Busy, Unauthorized
 from apps.extensions import db
-from apps.models import ClientCall, utcnow
+from apps.i18n import COOKIE
+from apps.models import FOR_A_TEST, ClientCall, Token, utcnow
 from apps.services import client_calls
 from apps.services.client_calls import KEPT, Call
 from tests.conftest import picture_bytes
@@ -82,6 +83,80 @@ def test_a_revoked_token_is_told_apart_from_an_unknown_one(app, ann, admin, toke
     assert "revoked/1" in ann.get(PAGE).text
     assert "unknown/1" not in ann.get(PAGE).text
     assert "unknown/1" in admin.get(PAGE).text
+
+
+def test_a_damaged_token_is_in_the_log_of_its_owner_and_no_answer_tells_so(
+    app, ann, bob, admin, token_of
+):
+    key, program = token_of("ann"), app.test_client()
+
+    def answer(token: str) -> tuple[object, ...]:
+        got = program.get("/api/v1/me", headers={"Authorization": f"Bearer {token}"})
+        return got.status_code, got.json, sorted(got.headers)
+
+    unknown = answer("sb_AAAAAAAA" + key[11:])
+    for damaged in (key[:11], key[:30], key + "x", key[:-1] + "!"):
+        assert answer(damaged) == unknown
+        detect(app, damaged, "damaged/1")
+    detect(app, key[:10], "too short/1")
+    page = ann.get(PAGE).text
+    assert "The token begins like this one of yours" in page
+    assert key[:11] in page
+    assert key[:12] not in page
+    assert "damaged/1" in page
+    assert "too short/1" not in page
+    assert "damaged/1" not in bob.get(PAGE).text
+    assert "damaged/1" not in admin.get(PAGE).text
+    assert "too short/1" in admin.get(PAGE).text
+    ann.set_cookie(COOKIE, "ko")
+    assert "이 토큰처럼 시작하지만" in ann.get(PAGE).text
+
+
+def test_a_text_that_begins_like_two_tokens_or_a_test_is_nobodys(app, token_of, make_user):
+    token_of("ann"), token_of("bob")
+    with app.app_context():
+        tokens = services(app).tokens
+        text = tokens.create_for_test(make_user("ann"))[1]
+        db.session.execute(
+            update(Token).where(~FOR_A_TEST).values(prefix="sb_12345678", max_boxes=1)
+        )
+        db.session.commit()
+        for wrong in (text[:12], "sb_12345678", "sb_\0", "\ud800"):
+            with pytest.raises(Unauthorized) as refused:
+                tokens.check(wrong)
+            assert (refused.value.owner_id, refused.value.damaged) == (None, False)
+
+
+def test_damaged_tokens_push_no_other_call_out_of_a_log(app, token_of, make_user, monkeypatch):
+    monkeypatch.setattr(client_calls, "STRANGERS", 10_000)
+    monkeypatch.setattr(client_calls, "MOST_DAMAGED", 3)
+    monkeypatch.setattr(client_calls, "KEPT", 5)
+    key, user_id = token_of("ann"), make_user("ann")
+    for agent in ("camera/1", "camera/2"):
+        detect(app, key, agent)
+    for number in range(20):
+        detect(app, key[:20], f"made up/{number}")
+    with app.app_context():
+        rows = services(app).client_calls.latest(user_id)
+        assert [row.client for row in rows] == [
+            *(f"made up/{number}" for number in (19, 18, 17)), "camera/2", "camera/1",
+        ]  # fmt: skip
+
+
+def test_who_knows_the_start_of_a_token_makes_up_no_more_rows_than_strangers(
+    app, token_of, calls, monkeypatch
+):
+    monkeypatch.setattr(client_calls, "STRANGERS", 3)
+    key, program = token_of("ann"), app.test_client()
+    for number in range(20):
+        detect(app, key[:11], f"made up/{number}")
+        program.post(f"/v1/vision/custom/{number}", data={"api_key": key[:11]})
+    with app.app_context():
+        rows = db.session.scalars(select(ClientCall).order_by(ClientCall.id)).all()
+        assert {row.path for row in rows} == {
+            "/v1/vision/detection", "/v1/vision/custom/<name>", "…",
+        }  # fmt: skip
+        assert len(rows) == 4
 
 
 def test_calls_that_are_alike_are_one_line_with_a_number(app, ann, token_of, calls, make_user):

@@ -118,6 +118,25 @@ def test_every_card_asks_the_way_its_program_does(page, site):  # noqa: F811
     looks_good(page)
 
 
+def test_frigate_is_told_of_a_token_that_lets_too_many_boxes_through(page):
+    from playwright.sync_api import expect
+
+    page.goto("/connect")
+    says = "with 20 as “Most boxes in an answer”"
+    expect(verdict_of(card(page, "Frigate"))).to_contain_text(says)  # of the borrowed one
+    expect(verdict_of(card(page, "Home Assistant"))).not_to_contain_text(says)
+    for most, warned in (("", True), ("21", True), ("20", False)):
+        page.goto("/account/tokens")
+        page.get_by_label("Most boxes in an answer").fill(most)
+        token = new_token_here(page)
+        page.goto("/connect")
+        page.get_by_label("Token (optional)").fill(token)
+        verdict = verdict_of(card(page, "Frigate"))
+        expect(verdict).to_contain_text(says if warned else "gets an answer")
+        expect(verdict).to_have_class(re.compile("is-doubt" if warned else "is-good"))
+    looks_good(page)
+
+
 def test_a_token_that_may_not_detect_or_was_revoked_is_refused_with_the_reason(page):
     from playwright.sync_api import expect
 

@@ -144,6 +144,9 @@ def test_the_example_client_does_all_that_it_offers(server, token_of, tmp_path, 
     [first] = box.upload(picture, key="once")
     assert box.upload(picture, key="once") == [first]
     image_id = first["image"]["id"]
+    with pytest.raises(module["Refused"], match="already") as twin:
+        box.upload(picture)
+    assert (twin.value.code, twin.value.image) == ("duplicate", image_id)
     box.tag(image_id, "holiday")
     assert [image["id"] for image in box.images("holiday")] == [image_id]
     assert "digit" not in box.labels("lenet5.mnist")

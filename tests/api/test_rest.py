@@ -2,6 +2,7 @@
 
 import io
 import threading
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -9,7 +10,8 @@ from sqlalchemy import func, select
 from apps.api.rest import PREFIX
 from apps.container import services
 from apps.extensions import db
-from apps.models import Image, KeptAnswer, Role
+from apps.models import Image, KeptAnswer, Role, utcnow
+from apps.services.idempotency import GIVEN_UP
 from tests.conftest import picture_bytes
 
 # In addresses.
@@ -121,6 +123,35 @@ def test_a_key_whose_request_is_at_work_is_refused(app, program, make_user):
         db.session.scalars(select(KeptAnswer)).one().status = None
         db.session.commit()
     assert is_problem(program("POST", "/images", data=files(data), headers=key), 409, "conflict")
+
+
+def test_a_duplicate_says_which_picture_is_there(program, stranger):
+    data = picture_bytes()
+    first, bad = program("POST", "/images", data=files(data, b"no")).json["results"]
+    image_id = first["image"]["id"]
+    assert "image" not in bad["error"]
+    whole = program("POST", "/images", data=files(data))
+    assert is_problem(whole, 422, "duplicate")
+    assert whole.json["image"] == whole.json["errors"][0]["error"]["image"] == image_id
+    twin, new = program("POST", "/images", data=files(data, picture_bytes())).json["results"]
+    assert (twin["image"], twin["error"]["image"]) == (None, image_id)
+    assert new["error"] is None
+    theirs = stranger("POST", "/images", data=files(data))  # to them it is no duplicate
+    assert theirs.json["results"][0]["image"]["id"] != image_id
+    program("DELETE", f"/images/{image_id}")
+    assert program("POST", "/images", data=files(data)).status_code == 201
+
+
+def test_a_key_whose_holder_died_can_be_used_again_and_finds_what_was_stored(app, program):
+    data, key = picture_bytes(), {"Idempotency-Key": "night-4"}
+    [first] = program("POST", "/images", data=files(data), headers=key).json["results"]
+    with app.app_context():
+        kept = db.session.scalars(select(KeptAnswer)).one()
+        kept.status, kept.created_at = None, utcnow() - GIVEN_UP - timedelta(seconds=1)
+        db.session.commit()
+    again = program("POST", "/images", data=files(data), headers=key)
+    assert is_problem(again, 422, "duplicate")
+    assert again.json["image"] == first["image"]["id"]
 
 
 def test_keys_of_two_accounts_have_nothing_to_do_with_each_other(program, stranger):

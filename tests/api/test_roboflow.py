@@ -217,6 +217,16 @@ def test_garbage_is_refused_as_json(program, token_of, values):
     assert answer.json["message"]
 
 
+def test_what_is_not_answered_and_what_is_ignored(program, token_of):
+    key = token_of()
+    assert program.post("/infer/classification", json=request_of(key)).status_code == 404
+    v0 = {"query_string": {"api_key": key}, "content_type": "application/x-www-form-urlencoded"}
+    data = base64.b64encode(picture_bytes())
+    assert program.post("/blood-cells/1", data=data, **v0).status_code == 404
+    drawn = program.post(INFER, json=request_of(key, visualize_predictions=True))
+    assert (drawn.status_code, drawn.json["visualization"]) == (200, None)
+
+
 def test_errors_of_every_kind_are_json(program, token_of, bearer, app, monkeypatch):
     assert program.post(INFER, json=request_of(token_of(), "nothing/1")).status_code == 404
     for answer, status in (

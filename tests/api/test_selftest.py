@@ -15,6 +15,7 @@ from tests.conftest import picture_bytes
 
 BEGIN = "/connect/test/begin"
 WHY = "/connect/test/why"
+CAP = "/connect/test/cap"
 JSON = {"Accept": "application/json"}
 
 
@@ -102,7 +103,7 @@ def test_nobody_ends_the_token_of_somebody_else_or_one_that_is_no_test(app, ann,
         assert asked(app, "/v1/vision/detection", token).status_code == 200
 
 
-@pytest.mark.parametrize("path", [BEGIN, WHY, "/connect/test/1/end"])
+@pytest.mark.parametrize("path", [BEGIN, WHY, CAP, "/connect/test/1/end"])
 def test_the_test_is_for_pages_of_people_who_are_logged_in(app, ann, bearer, path):
     program = app.test_client()
     assert program.post(path).status_code == 401
@@ -126,6 +127,15 @@ def test_why_a_token_is_refused_is_told_in_words(app, ann, token_of, make_user):
         for token in tokens.of_owner(ann_id):
             tokens.revoke(ann_id, token.id)
     assert "was revoked" in why(key)
+
+
+def test_the_cap_of_a_token_is_told_to_who_shows_it(ann, token_of):
+    def cap(token: str):
+        return ann.post(CAP, data={"token": token}, headers=JSON)
+
+    assert cap(token_of("ann")).json == {"max_boxes": None}
+    assert cap(token_of("ann", max_boxes=20)).json == {"max_boxes": 20}
+    assert cap(token_of("ann")[:11]).status_code == 401
 
 
 def test_a_borrowed_token_is_in_no_log(app, ann, caplog):

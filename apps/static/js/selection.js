@@ -111,11 +111,13 @@ document.addEventListener(
   { capture: true },
 );
 
-// An export is saved while the page stays: what is chosen stays chosen. Enter in the field adds the tag.
+// An export is saved while the page stays: what is chosen stays chosen. Enter in a
+// menu does what its first button does: by itself it would detect again.
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.target.id !== "selection-tag") return;
+  const menu = event.key === "Enter" && event.target.closest(".selection-panel");
+  if (!menu || !event.target.matches("input")) return;
   event.preventDefault();
-  form().requestSubmit(form().querySelector("button[name=action][value=add]"));
+  form().requestSubmit(menu.querySelector("button"));
 });
 
 document.addEventListener("sightbox:tiles", sync); // the tiles are new, or more of them

@@ -104,11 +104,12 @@ class Test {
     // What no header can hold is no token: a browser would refuse to send it.
     if (/[^\x21-\x7e]/.test(given)) return this.say("bad", `${await why()} ${texts.tokenNext}`);
     const borrowed = given ? null : await own("begin");
+    const cap = async () => (borrowed ? null : (await own("cap", { token: given })).max_boxes); // null: none
     try {
       const image = await picture();
       const model = this.place.closest("details")?.querySelector("[name=model]")?.value;
       const said = { token: given || borrowed.token, image, model };
-      await this.askAll(this.place.dataset.self.split(" "), said, { borrowed, why });
+      await this.askAll(this.place.dataset.self.split(" "), said, { borrowed, why, cap });
     } finally {
       if (borrowed) await own(`${borrowed.id}/end`).catch(() => {}); // it ends by itself too
     }
@@ -121,6 +122,13 @@ class Test {
     await this.askAll(["labelstudio"], { secret }, {});
   }
 
+  // A program that has room for so many boxes needs a token that lets no more through.
+  async tooMany(cap) {
+    const most = Number(this.place.dataset.selfMost);
+    const allowed = most ? await cap() : most;
+    return allowed === null || allowed > most ? texts.boxes.replaceAll("{most}", most) : null;
+  }
+
   async askAll(kinds, said, context) {
     const results = [];
     for (const kind of kinds) {
@@ -131,8 +139,9 @@ class Test {
     }
     const bad = results.find((result) => result.cause);
     const elsewhere = otherAddress(root.dataset.address);
+    const doubts = [elsewhere, bad ? null : await this.tooMany(context.cap)].filter(Boolean);
     if (bad) this.say("bad", [texts.failed, bad.cause[0], ...(kinds.length > 1 ? [] : [bad.cause[1]])].join(" "));
-    else if (elsewhere) this.say("doubt", elsewhere);
+    else if (doubts.length) this.say("doubt", doubts.join(" "));
     else this.say("good", texts[this.studio ? "studioGood" : "good"]);
     if (bad && elsewhere) this.list.append(Object.assign(document.createElement("p"), { textContent: elsewhere }));
   }
