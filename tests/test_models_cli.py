@@ -172,15 +172,15 @@ def test_verify_names_every_bad_file_and_goes_on_with_the_others(flask, tmp_path
     assert len(lines) == len(bad) + len(good)
 
 
-def test_bench_measures_the_others_when_one_cannot_be_measured(make_app):
-    runner = make_app().test_cli_runner()
-    engine = services(runner.app).bench.engine
+def test_bench_measures_the_others_when_one_cannot_be_measured(make_app, monkeypatch):
+    app = make_app()
+    runner = app.test_cli_runner()
 
     def detect(_picture: Image.Image, model: str, **_options: object) -> None:
         if model == EMBEDDED_DEFAULT.name:
             raise Unavailable("It is broken.")
 
-    engine.detect = detect
+    monkeypatch.setattr(services(app).bench.engine, "detect", detect)
     done = runner.invoke(args=["models", "bench", EMBEDDED_DEFAULT.name, BLOOD_CELLS.name])
     assert done.exit_code == 1
     bad, good = done.output.splitlines()
