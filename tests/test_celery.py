@@ -225,6 +225,44 @@ def test_a_database_that_ends_every_connection_costs_no_picture(web, postgres, s
     until(lambda: all_done(web, 30), "every picture is done")
 
 
+THREADS = ("--pool", "threads", "--concurrency", "16")  # as a worker on a GPU
+
+
+def in_hand(app: Flask) -> int:
+    """Pictures that the one worker looks at, as it is listed."""
+    with app.app_context():
+        return sum(len(worker.pictures) for worker in services().workers.all())
+
+
+def test_a_worker_with_threads_has_many_pictures_in_hand_and_ends_them_when_it_is_stopped(
+    web, start_worker
+):
+    upload(sign_up(web), 40)
+    worker = start_worker(*THREADS)
+    until(lambda: in_hand(web) > 8, "it has more than one batch in hand")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    with web.app_context():
+        tries = Counter(map(tuple, db.session.execute(select(Image.status, Image.attempts))))
+        assert services().workers.all() == []  # it said good-bye
+    assert set(tries) <= {(ImageStatus.DONE, 1), (ImageStatus.QUEUED, 0)}
+    assert tries[ImageStatus.DONE, 1] > 8
+
+
+def test_a_worker_with_threads_whose_gpu_is_lost_ends_and_costs_no_picture(web, start_worker):
+    upload(sign_up(web), 40)
+    worker = start_worker(*THREADS, "--include", "tests.losing")
+    assert worker.wait(PATIENCE) == 0
+    assert statuses(web)[ImageStatus.RUNNING] == statuses(web)[ImageStatus.FAILED] == 0
+    with web.app_context():
+        tried = select(Image.id).where(Image.status == ImageStatus.QUEUED, Image.attempts == 1)
+        twice_tried = set(db.session.scalars(tried))
+    assert 0 < len(twice_tried) <= 16
+    start_worker(*THREADS)
+    until(lambda: all_done(web, 40), "another one goes on")
+    assert_every_picture_was_detected_once(web, twice_tried)
+
+
 def test_pictures_wait_while_the_storage_is_away(web, start_worker, tmp_path):
     upload(sign_up(web), 3)
     blobs, away = tmp_path / "instance" / "blobs", tmp_path / "away"

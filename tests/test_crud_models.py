@@ -116,6 +116,16 @@ def test_every_model_is_listed_with_its_state(app, admin):
     assert text.count(">Remove<") + text.count("> Remove<") == 1
 
 
+def test_where_the_weights_of_a_classifier_come_from_and_belong_is_told(app, admin):
+    spec = get_classifier(CLASSIFIER)
+    row = admin.get("/crud/models").text.partition(f'data-model="{CLASSIFIER}"')[2]
+    details = html.unescape(row.partition("</details>")[0])
+    assert "BSD-3-Clause" in details
+    assert f">{spec.weights.url}<" in details
+    assert f">{spec.weights.sha256}…<" in details  # the first 8 digits are what is known
+    assert f">{services(app).models.store.path(spec.weights)}<" in details
+
+
 def test_fetch_downloads_in_the_background_and_verify_agrees(app, admin, published):
     assert admin.post(f"/crud/models/{NAME}/fetch").status_code == 303
     assert wait(admin)["ready"] is True

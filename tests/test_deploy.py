@@ -119,6 +119,18 @@ def test_the_gpu_is_asked_for_by_its_profile_alone():
     assert not any("deploy" in SERVICES[name] for name in SERVICES if name != "worker-gpu")
 
 
+def test_workers_on_a_gpu_have_two_batches_in_hand():
+    """One that is looked at, and one that is unpacked meanwhile."""
+    unit = (ROOT / "docs" / "deploy.md").read_text()
+    for command in (
+        SERVICES["worker-gpu"]["command"],
+        unit[unit.index("ExecStart=/opt/sightbox/script/worker") :],
+    ):
+        pool = re.search(r"--pool (\w+) --concurrency (\d+) ", command)
+        assert pool
+        assert (pool[1], int(pool[2])) == ("threads", 2 * Base.BATCH_SIZE)
+
+
 def test_images_are_of_a_version_and_ours_runs_as_a_user():
     for name in ("db", "redis", "s3"):
         assert re.fullmatch(r"[a-z/]+:v?\d[\w.]*", SERVICES[name]["image"])

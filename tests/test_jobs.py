@@ -221,6 +221,29 @@ def test_a_worker_that_can_do_no_job_asks_less_and_less_often():
     assert seconds == [5, 10, 20, 40, 60, 60, 5]
 
 
+def test_threads_that_can_do_no_job_together_pause_equally_long():
+    seconds, together = [], threading.Barrier(4)
+    pauses = Pauses(5, 60)
+
+    def wait(pause: float) -> None:
+        seconds.append(pause)
+        together.wait(PATIENCE)  # passes when all of them pause
+
+    pauses.ending.wait = wait  # type: ignore[assignment, method-assign]
+
+    def fail_twice() -> None:
+        pauses.take()
+        together.wait(PATIENCE)
+        pauses.take()
+
+    threads = [threading.Thread(target=fail_twice) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert seconds == [5] * 4 + [10] * 4
+
+
 def test_one_file_that_cannot_be_read_does_not_hold_up_the_others(app, ann, upload, monkeypatch):
     image_id = upload(ann)
     put(app, image_id, status=ImageStatus.QUEUED, attempts=0)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from apps.container import services
+from apps.errors import Unavailable
 from apps.vision.zoo import classifiers as zoo
 from apps.vision.zoo import registry
 from apps.vision.zoo.classifiers import classifiers, get_classifier
@@ -89,7 +91,13 @@ def test_list_shows_every_model_and_which_is_in_use(flask):
 
 def test_show_tells_the_same_of_a_classifier(flask):
     text = flask("models", "show", CLASSIFIER).output
-    for part in ("accuracy   0.698", "tench", "BSD-3-Clause", "https://download.pytorch.org/"):
+    for part in (
+        "accuracy   0.698",
+        "size       49.7 MB",
+        "tench",
+        "BSD-3-Clause",
+        "https://download.pytorch.org/",
+    ):
         assert part in text
 
 
@@ -104,7 +112,13 @@ def test_weights_of_a_classifier_are_fetched_verified_and_removed(flask, publish
 
 def test_show_tells_classes_licence_and_where_the_file_belongs(flask):
     text = flask("models", "show", NAME).output
-    for part in ("toothbrush", "BSD-3-Clause", "https://download.pytorch.org/", "weights/ssdlite"):
+    for part in (
+        "toothbrush",
+        "size       13.4 MB",
+        "BSD-3-Clause",
+        "https://download.pytorch.org/",
+        "weights/ssdlite",
+    ):
         assert part in text
     assert "N/A" not in text
 
@@ -130,6 +144,8 @@ def test_fetch_verify_use_and_remove(flask, published, tmp_path):
         (("fetch", "nonsense"), "There is no model"),
         (("verify", NAME), "missing"),
         (("bench", NAME), "missing"),
+        (("bench", "nonsense"), "There is no model"),
+        (("bench", "lenet5.mnist"), "only detectors are measured"),
         (("remove", BLOOD_CELLS.name), "cannot be removed"),
         (("verify", CLASSIFIER), "missing"),
         (("remove", "lenet5.mnist"), "cannot be removed"),
@@ -139,6 +155,37 @@ def test_a_mistake_says_why_and_fails(flask, arguments, text):
     done = flask("models", *arguments)
     assert done.exit_code == 1
     assert text in done.output
+
+
+def test_verify_names_every_bad_file_and_goes_on_with_the_others(flask, tmp_path):
+    folder = tmp_path / "instance0" / "weights"
+    folder.mkdir(parents=True)
+    for spec in (get_detector(NAME), get_classifier(CLASSIFIER)):
+        (folder / spec.weights.name).write_bytes(b"damaged")
+    done = flask("models", "verify")
+    lines = done.output.splitlines()
+    assert done.exit_code == 1
+    bad = [line for line in lines if "its checksum differs" in line]
+    assert [line.partition(":")[0] for line in bad] == [NAME, CLASSIFIER]
+    good = {line.partition(":")[0] for line in lines} - {NAME, CLASSIFIER}
+    assert good >= {BLOOD_CELLS.name, EMBEDDED_DEFAULT.name, "lenet5.mnist"}
+    assert len(lines) == len(bad) + len(good)
+
+
+def test_bench_measures_the_others_when_one_cannot_be_measured(make_app, monkeypatch):
+    app = make_app()
+    runner = app.test_cli_runner()
+
+    def detect(_picture: Image.Image, model: str, **_options: object) -> None:
+        if model == EMBEDDED_DEFAULT.name:
+            raise Unavailable("It is broken.")
+
+    monkeypatch.setattr(services(app).bench.engine, "detect", detect)
+    done = runner.invoke(args=["models", "bench", EMBEDDED_DEFAULT.name, BLOOD_CELLS.name])
+    assert done.exit_code == 1
+    bad, good = done.output.splitlines()
+    assert bad == f"{EMBEDDED_DEFAULT.name}: It is broken."
+    assert good.startswith(f"{BLOOD_CELLS.name}\tmedian ")
 
 
 def test_fetch_without_a_network_says_how_to_copy_the_file_by_hand(flask, published, monkeypatch):

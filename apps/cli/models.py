@@ -1,7 +1,8 @@
 """``flask models``: what the registry holds, and the weights on this machine."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import click
 from flask.cli import AppGroup
@@ -16,7 +17,12 @@ from apps.vision.zoo.registry import DetectorSpec, ModelCard
 from apps.vision.zoo.store import Progress
 from apps.web import MB, megabytes
 
-models = AppGroup("models", help="List, fetch, add, check and measure detectors and classifiers.")
+models = AppGroup(
+    "models",
+    help="List, fetch, add, check and remove detectors and classifiers, and measure detectors.",
+)
+
+Spec = TypeVar("Spec", bound=DetectorSpec | ClassifierSpec)
 
 
 def _stop(error: AppError) -> NoReturn:
@@ -28,6 +34,23 @@ def _spec(name: str) -> DetectorSpec:
         return services().models.registry.get(name)
     except AppError as error:
         _stop(error)
+
+
+def _each(specs: Iterable[Spec], work: Callable[[Spec], str]) -> None:
+    """Print what ``work`` says of each; one that fails keeps none from its turn.
+
+    Raises:
+        SystemExit: with 1, in the end, if any failed.
+    """
+    failed = False
+    for spec in specs:
+        try:
+            click.echo(work(spec))
+        except AppError as error:
+            failed = True
+            click.echo(f"{spec.name}: {error}", err=True)
+    if failed:
+        raise SystemExit(1)
 
 
 def _any_spec(name: str) -> DetectorSpec | ClassifierSpec:
@@ -79,6 +102,7 @@ def _detector_rows(spec: DetectorSpec) -> dict[str, str]:
         "classes": ", ".join(spec.labels),
         "box AP": _ap(card),
         "parameters": f"{card.parameters / 1e6:.1f} M",
+        "size": megabytes(weights.size),
         "licence": card.licence,
         "data": card.data,
         "source": source,
@@ -108,6 +132,7 @@ def _classifier_rows(spec: ClassifierSpec) -> dict[str, str]:
         "classes": ", ".join(spec.labels),
         "accuracy": _accuracy(spec),
         "parameters": f"{card.parameters:,}" if card.parameters else "not known",
+        "size": megabytes(weights.size) if weights.size else "not known",
         "licence": card.licence,
         "data": card.data,
         "source": weights.url or "comes with Sightbox",
@@ -141,16 +166,19 @@ def _report(progress: Progress) -> None:
 @models.command("verify")
 @click.argument("name", required=False)
 def verify(name: str | None) -> None:
-    """Compare the checksum of NAME, or of all weights that are here."""
+    """Compare the checksum of NAME, or of all weights that are here.
+
+    Ends with 1 after the last one if any is missing or damaged.
+    """
     others = [model.spec for model in services().classifications.all() if model.ready]
     specs: list[DetectorSpec | ClassifierSpec]
     specs = [_any_spec(name)] if name else [*services().models.ready(), *others]
-    for spec in specs:
-        try:
-            services().models.store.verify(spec.weights)
-        except AppError as error:
-            _stop(error)
-        click.echo(f"{spec.name}: the checksum is right.")
+    _each(specs, _verified)
+
+
+def _verified(spec: DetectorSpec | ClassifierSpec) -> str:
+    services().models.store.verify(spec.weights)
+    return f"{spec.name}: the checksum is right."
 
 
 @models.command("remove")
@@ -243,13 +271,20 @@ def add(file: Path, builder: str, classes: str, origin: str, **said: str) -> Non
     help="Pictures measured for each model.",
 )
 def bench(names: tuple[str, ...], rounds: int) -> None:
-    """Milliseconds a picture (640 x 480) here, of NAMES or of every model that is ready.
+    """Milliseconds a picture (640 x 480) here, of the detectors NAMES or of all that are ready.
 
-    The results are kept for "flask models show" and the pages of models.
+    The results are kept for "flask models show" and the pages of models. Ends with 1 after the
+    last one if any could not be measured.
     """
-    for spec in [_spec(name) for name in names] or services().models.ready():
-        try:
-            speed = services().bench.measure(spec, rounds)
-        except AppError as error:
-            _stop(error)
-        click.echo(f"{spec.name}\tmedian {speed.median_ms:.0f} ms\tp95 {speed.p95_ms:.0f} ms")
+    _refuse_classifiers(names)
+
+    def measured(spec: DetectorSpec) -> str:
+        speed = services().bench.measure(spec, rounds)
+        return f"{spec.name}\tmedian {speed.median_ms:.0f} ms\tp95 {speed.p95_ms:.0f} ms"
+
+    _each([_spec(name) for name in names] or services().models.ready(), measured)
+
+
+def _refuse_classifiers(names: Iterable[str]) -> None:
+    for name in filter(is_classifier, names):
+        raise click.ClickException(f"{name} is a classifier; only detectors are measured.")

@@ -58,7 +58,7 @@ def make_celery(broker: str, sweep_seconds: float) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        worker_concurrency=1,  # one model uses the whole device
+        worker_concurrency=1,  # unless its command says otherwise
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the claim outlives the message
         task_default_queue=DETECT,
         task_queues=list(QUEUES.values()),
@@ -146,7 +146,8 @@ class CeleryQueue:
 class Pauses:
     """Pauses after jobs that have to wait: each twice as long, until a job is done.
 
-    So a worker that lacks what the others have leaves them the queue.
+    So a worker that lacks what the others have leaves them the queue. What threads of one worker
+    find out together counts once.
 
     Args:
         first, longest: seconds.
@@ -164,9 +165,9 @@ class Pauses:
         Args:
             times: how many times as long as the first pause it is at least.
         """
-        seconds = min(max(self._next, times * self.first), self.longest)
-        self._next = min(2 * self._next, self.longest)
-        self.ending.wait(seconds)
+        present = self._next
+        self.ending.wait(min(max(present, times * self.first), self.longest))
+        self._next = min(2 * present, self.longest)  # not before: other threads may begin theirs
 
     def forget(self) -> None:
         """A job was done: the next pause is a short one."""
