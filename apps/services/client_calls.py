@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import N_
-from apps.models import CALL_TEXT, ClientCall, utcnow
+from apps.models import CALL_TEXT, ClientCall, User, utcnow
 
 KEPT = 100  # rows of an account, and of nobody's calls
 KEPT_FOR = timedelta(days=14)
@@ -121,8 +121,14 @@ class ClientCallService:
         if not any(count.calls for _, count in calls):
             return
         with self.writing():
+            owners = {call.owner_id for call, _ in calls if call.owner_id is not None}
+            there = {None, *self.session.scalars(select(User.id).where(User.id.in_(owners)))}
             for call, count in calls:
-                self._add(call, count)
+                if call.owner_id in there:
+                    self._add(call, count)
+                else:  # of an account that was deleted meanwhile
+                    with self.lock:
+                        self.counts.pop(call, None)
             self.session.commit()
 
     def _add(self, call: Call, count: _Count) -> None:

@@ -4,13 +4,13 @@ import io
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from apps.container import services
 from apps.errors import Busy, Unauthorized
 from apps.extensions import db
 from apps.i18n import COOKIE
-from apps.models import FOR_A_TEST, ClientCall, Token, utcnow
+from apps.models import FOR_A_TEST, ClientCall, Token, User, utcnow
 from apps.services import client_calls
 from apps.services.client_calls import KEPT, Call
 from tests.conftest import picture_bytes
@@ -225,6 +225,19 @@ def test_a_kind_of_call_that_is_forgotten_is_written_first(app, make_user, calls
         for path in ("/v1/a", "/v1/a", "/v1/a", "/v1/b"):
             log.note(Call(user_id, "", "GET", path, 200, "", "", "127.0.0.1"))
     assert [row[3] for row in calls()] == [3, 1]
+
+
+def test_calls_of_an_account_that_is_gone_are_in_nobodys_way(app, admin, make_user, calls):
+    gone = make_user("gone")
+    with app.app_context():
+        log = services(app).client_calls
+        for owner in (gone, make_user("ann")):
+            for _ in range(2):  # of which the second one is only counted
+                log.note(Call(owner, "", "GET", "/v1/a", 200, "", "", "127.0.0.1"))
+        db.session.execute(delete(User).where(User.id == gone))
+        db.session.commit()
+    assert admin.get(PAGE).status_code == 200
+    assert [row[0] for row in calls()] == [make_user("ann")]
 
 
 def test_a_log_that_cannot_be_written_costs_no_answer(app, token_of, monkeypatch):
