@@ -17,8 +17,8 @@ from apps.jobs import TryLater
 from apps.jobs.celery import Pauses
 from apps.jobs.thread import Ahead, ThreadQueue
 from apps.models import Detection, Image, ImageStatus, utcnow
+from apps.services import trying
 from apps.services.trying import MAX_ATTEMPTS
-from apps.services.trying import PATIENCE as A_DAY
 from apps.services.workers import STUCK_AFTER, _birth, worker_name
 from apps.vision.decode import decode
 from apps.vision.handover import Handover
@@ -163,7 +163,7 @@ MISSING = [WeightsError("The weights w are missing."), NotFound("There is no mod
 
 @pytest.mark.parametrize("error", MISSING)
 def test_a_worker_without_the_weights_leaves_the_picture_to_others(
-    make_app, app, ann, upload, error
+    make_app, app, ann, upload, error, monkeypatch
 ):
     worker = services(make_app(QUEUE="celery", CELERY_BROKER_URL="memory://")).detections
     image_id = upload(ann)
@@ -175,7 +175,11 @@ def test_a_worker_without_the_weights_leaves_the_picture_to_others(
             here.run(image_id)  # without a pause: the others' pictures need this worker
     found = state(app, image_id)
     assert (found.status, found.attempts) == (ImageStatus.QUEUED, 0)
-    put(app, image_id, queued_at=utcnow() - A_DAY)
+    put(app, image_id, queued_at=utcnow() - trying.PATIENCE)
+    with app.app_context():
+        here.run(image_id)
+    assert state(app, image_id).status is ImageStatus.QUEUED  # the first worker after a pause
+    monkeypatch.setattr(trying, "BEGUN", utcnow() - trying.COMPANY)
     with app.app_context():
         here.run(image_id)
     found = state(app, image_id)

@@ -14,7 +14,7 @@ from apps.errors import ConfigError, DetectionError, WeightsError
 from apps.extensions import db
 from apps.jobs import TryLater
 from apps.models import User, Video, VideoFrame, VideoStatus, utcnow
-from apps.services.trying import PATIENCE
+from apps.services import trying
 from apps.vision.types import Box
 from tests.clips import clip_bytes, sound_bytes
 from tests.conftest import stored_files
@@ -329,7 +329,9 @@ def test_a_worker_that_cannot_work_leaves_the_clip_to_others(app, ann, idle):
     assert (clip(app, video_id).status, clip(app, video_id).attempts) == ("queued", 0)
 
 
-def test_a_worker_without_the_weights_leaves_the_clip_to_others_for_a_day(app, ann, idle):
+def test_a_worker_without_the_weights_leaves_the_clip_to_others_for_a_day(
+    app, ann, idle, monkeypatch
+):
     video_id = uploaded(ann)
 
     def look(picture):
@@ -341,8 +343,11 @@ def test_a_worker_without_the_weights_leaves_the_clip_to_others_for_a_day(app, a
         assert worker.run(video_id) is False  # nor is it at the end of the queue at once
     assert (clip(app, video_id).status, clip(app, video_id).attempts) == ("queued", 0)
     with app.app_context():
-        db.session.execute(update(Video).values(queued_at=utcnow() - PATIENCE))
+        db.session.execute(update(Video).values(queued_at=utcnow() - trying.PATIENCE))
         db.session.commit()
+        worker.run(video_id)
+        assert clip(app, video_id).status == "queued"  # it may be the first one after a pause
+        monkeypatch.setattr(trying, "BEGUN", utcnow() - trying.COMPANY)
         worker.run(video_id)
     assert clip(app, video_id).status is VideoStatus.FAILED
     assert clip(app, video_id).error == "The weights w are missing."

@@ -9,6 +9,8 @@ from apps.vision.types import Engine
 
 MAX_ATTEMPTS = 3
 PATIENCE = timedelta(days=1)  # for a worker that has what this one lacks
+COMPANY = timedelta(hours=1)  # in which other workers begin too
+BEGUN = utcnow()  # this process
 
 Errors = tuple[type[AppError], ...]
 
@@ -22,8 +24,11 @@ def can_work(engine: Engine) -> bool:
 
 
 def waited_long(queued_at: datetime) -> bool:
-    """Whether no worker that has the weights can be expected any more."""
-    return utcnow() - queued_at > PATIENCE
+    """Whether no worker that has the weights can be expected any more.
+
+    Not soon after this process began: after a pause of days it may only be the first one.
+    """
+    return utcnow() - queued_at > PATIENCE and utcnow() - BEGUN > COMPANY
 
 
 def wait_for_memory(error: OutOfMemory, attempt: int) -> None:
