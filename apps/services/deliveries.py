@@ -39,7 +39,10 @@ LONGEST = 36000.0  # seconds that an address can ask us to wait
 # That an address is left alone after a failure, at least and at most; between these, as long as it
 # has failed. Each of its messages has the PAUSES of its own, which are longer.
 HOOK_PAUSES = (timedelta(seconds=PAUSES[0] * (1 - JITTER)), timedelta(seconds=1800 * (1 - JITTER)))
-THREADS = 3  # that send, in one process
+THREADS = 5  # that send, in one process
+# Of them, for all addresses that fail together, and for all others of one account, which may be
+# slow: so one is left for everybody else.
+SHARE = 2
 OFF_AFTER = timedelta(days=3)  # without one good answer
 
 REDIRECTED = N_("It answered with a redirect, which is not followed. Give its own address.")
@@ -77,8 +80,9 @@ class DeliveryService:
     def next_due(self, but: Collection[int] = ()) -> int | None:
         """The message that is due the longest, except ``but``.
 
-        Those of addresses that answered last time come first, and others never take all THREADS,
-        so that no number of dead addresses holds up one that is well.
+        Those of addresses that answered last time come first. Neither the others nor those of one
+        account take all THREADS, so that no number of dead or slow addresses holds up one that is
+        well.
         """
         now = utcnow()
         in_hand = or_(Delivery.id.in_(but), Delivery.claimed_until > now)
@@ -86,13 +90,18 @@ class DeliveryService:
         failing = Webhook.failing_since.is_not(None)
         busy = select(Delivery.webhook_id).where(waiting, in_hand)
         tried = select(func.count()).select_from(Delivery).join(Webhook).where(waiting, in_hand)
+        of_one = select(Webhook.owner_id).join(Delivery).where(waiting, in_hand, ~failing)
+        crowded = of_one.group_by(Webhook.owner_id).having(func.count() >= SHARE)
         query = (
             select(Delivery.id)
             .join(Webhook)
             .where(
                 _due(now),
                 Delivery.webhook_id.not_in(busy),
-                or_(~failing, tried.where(failing).scalar_subquery() < THREADS - 1),
+                or_(
+                    and_(~failing, Webhook.owner_id.not_in(crowded)),
+                    and_(failing, tried.where(failing).scalar_subquery() < SHARE),
+                ),
             )
             .order_by(failing, WISHED.desc(), Delivery.next_at, Delivery.id)
             .limit(1)

@@ -17,7 +17,7 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Delivery, DeliveryStatus, Token, User, Webhook, utcnow
 from apps.services import webhooks
-from apps.services.deliveries import OFF_AFTER, PAUSES, THREADS
+from apps.services.deliveries import OFF_AFTER, PAUSES, SHARE, THREADS
 from tests.api.test_boxes import asks_as
 from tests.api.test_rest import is_problem, uploaded
 from tests.conftest import DATABASES, app_on
@@ -247,12 +247,29 @@ def test_dead_addresses_leave_a_thread_to_those_that_are_well(app, program, rece
     later(app)
     with app.app_context():
         deliveries = services(app).deliveries
-        for _ in range(THREADS - 1):
+        for _ in range(SHARE):
             assert deliveries._claim(deliveries.next_due() or 0) is not None
         assert deliveries.next_due() is None
         hooked(program, receiver)
         uploaded(program)
         assert deliveries.next_due() is not None
+
+
+@on_both
+def test_slow_addresses_of_one_account_leave_a_thread_to_others(app, program, receiver, bearer):
+    for _ in range(THREADS):
+        hooked(program, receiver)
+    uploaded(program)
+    with app.app_context():
+        deliveries = services(app).deliveries
+        for _ in range(SHARE):
+            assert deliveries._claim(deliveries.next_due() or 0) is not None
+        assert deliveries.next_due() is None
+        other = asks_as(app, bearer("bob"))
+        mine = hooked(other, receiver)
+        uploaded(other)
+        due = deliveries.next_due()
+        assert db.session.get_one(Delivery, due).webhook_id == mine["id"]
 
 
 @on_both
