@@ -142,15 +142,21 @@ def _report(progress: Progress) -> None:
 @click.argument("name", required=False)
 def verify(name: str | None) -> None:
     """Compare the checksum of NAME, or of all weights that are here."""
-    others = [model.spec for model in services().classifications.all() if model.ready]
     specs: list[DetectorSpec | ClassifierSpec]
-    specs = [_any_spec(name)] if name else [*services().models.ready(), *others]
+    specs = [_any_spec(name)] if name else _here()
     for spec in specs:
         try:
             services().models.store.verify(spec.weights)
         except AppError as error:
             _stop(error)
         click.echo(f"{spec.name}: the checksum is right.")
+
+
+def _here() -> list[DetectorSpec | ClassifierSpec]:
+    """The models whose files are here, whatever is in them."""
+    detectors = [model.spec for model in services().models.all() if model.state.is_present]
+    others = [model.spec for model in services().classifications.all() if model.state.is_present]
+    return [*detectors, *others]
 
 
 @models.command("remove")
