@@ -3,6 +3,8 @@ these keys."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
@@ -24,7 +26,7 @@ from apps.services.models import ModelService
 from apps.services.trash import TrashService
 from apps.services.video_detections import VideoDetections
 from apps.services.videos import ClipLimits
-from apps.services.workers import WorkerService
+from apps.services.workers import WorkerService, living_engines
 from apps.storage import Storage
 from apps.storage.fs import FsspecStorage
 from apps.storage.local import LocalStorage
@@ -33,7 +35,7 @@ from apps.vision.cores import wait_briefly
 from apps.vision.engine import AUTO, EngineOptions, TorchEngine
 from apps.vision.fake import FakeEngine
 from apps.vision.fake_classifier import FakeClassifier
-from apps.vision.types import Classifier, Engine
+from apps.vision.types import Classifier, Engine, EngineStatus
 from apps.vision.zoo.downloads import Downloads
 from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import Registry
@@ -41,6 +43,7 @@ from apps.vision.zoo.store import WeightsStore
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # keys of apps.vision.optimize.PRECISIONS
 LOOKED_UP = 16  # waiting pictures at a time
+LOST_SECONDS = "WORKER_LOST_SECONDS"  # setting
 BEATS = 6  # that a worker may miss before it counts as gone
 
 
@@ -65,17 +68,32 @@ def folder_of(storage: Storage) -> Path | None:
 
 
 def models_of(app: Flask, session: "scoped_session[Session]") -> ModelService:
-    """The models, and which is the default one. Raises NotFound for an unknown default."""
+    """The models, and which is the default one. Raises ConfigError for an unknown default."""
     default = app.config["DETECTOR"]
     store = WeightsStore(Path(app.config["WEIGHTS_ROOT"]))
     own = OwnWeights(store.folder)
     registry = Registry(own.specs)
-    if default != AUTO:
-        registry.get(default)  # an unknown name stops the start
-    may_download = app.config["MODEL_DOWNLOADS"]
+    if default != AUTO and not registry.is_known(default):
+        known = [spec.name for spec in registry.detectors()]
+        raise _unknown("DETECTOR", app, AUTO, *known)
     return ModelService(
-        session, store, own, registry, Downloads(store), default, app.config["DEVICE"], may_download
+        session,
+        store,
+        own,
+        registry,
+        Downloads(store),
+        default,
+        app.config["DEVICE"],
+        app.config["MODEL_DOWNLOADS"],
+        elsewhere=_elsewhere(app, session),
     )
+
+
+def _elsewhere(app: Flask, session: "scoped_session[Session]") -> Callable[[], list[EngineStatus]]:
+    """How the engines of workers are, where they look at stored pictures; else there are none."""
+    if app.config["QUEUE"] != "celery":
+        return list
+    return partial(living_engines, session, timedelta(seconds=seconds_of(app, LOST_SECONDS)))
 
 
 def engine_of(app: Flask, models: ModelService) -> Engine:

@@ -286,7 +286,7 @@ def _work(
     metrics: Metrics,
 ) -> _Work:
     engine = adapters.engine_of(app, models)
-    lost_after = timedelta(seconds=adapters.seconds_of(app, "WORKER_LOST_SECONDS"))
+    lost_after = timedelta(seconds=adapters.seconds_of(app, adapters.LOST_SECONDS))
     workers = WorkerService(session, lost_after, engine.status)
     # Where the same process detects; elsewhere nobody would come for them.
     handover = Handover() if app.config["QUEUE"] == "thread" else Handover(limit=0)

@@ -21,10 +21,11 @@ from sqlalchemy import event, select
 from werkzeug.test import TestResponse
 
 from apps.app import create_app
+from apps.container import services
 from apps.extensions import db
 from apps.models import Role, User
 from apps.services.models import ModelService, ModelState
-from apps.vision.zoo.registry import BLOOD_CELLS
+from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
 from apps.vision.zoo.store import WeightsState
 from tests.broker import Broker
 from tests.served import stop_queues
@@ -206,6 +207,16 @@ def count_queries(app) -> Callable[..., object]:
             event.remove(engine, "before_cursor_execute", record)
 
     return counter
+
+
+def weights_here(app: Flask, name: str) -> Path:
+    """The weights of a detector are there, as far as anybody can tell without reading them."""
+    store = services(app).models.store
+    file = get_detector(name).weights
+    store.folder.mkdir(parents=True, exist_ok=True)
+    store.path(file).touch()
+    os.truncate(store.path(file), file.size)  # takes no room on the disk
+    return store.path(file)
 
 
 def stored_files(app: Flask) -> list[str]:

@@ -1,5 +1,6 @@
 """What a person does, in Chromium, against the real server and the real detector."""
 
+import fcntl
 import re
 import shutil
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from apps.app import create_app
 from apps.container import services
@@ -17,7 +18,7 @@ from apps.models import Image, ImageStatus, Role, User, utcnow
 from apps.services.results import store_result
 from apps.vision.masks import encode
 from apps.vision.types import Box, Detections
-from apps.vision.zoo.registry import BLOOD_CELLS
+from apps.vision.zoo.registry import BEST_ON_CPU, BLOOD_CELLS
 from tests.conftest import PASSWORD
 from tests.served import site_of
 from tests.smear import smear
@@ -386,6 +387,31 @@ def test_an_administrator_edits_and_deletes(new_page, pictures, site):
     boss.goto(f"/crud/users?search={name}")
     expect(boss.locator("main tbody tr")).to_have_count(0)
     assert ann.goto("/auth/account").url.endswith("/auth/login?next=/auth/account")
+
+
+def test_states_and_buttons_of_all_models_are_in_sight(new_page, site):
+    boss = new_page()
+    name = sign_up(boss)
+    with site.app_context():
+        db.session.execute(update(User).where(User.username == name).values(role=Role.ADMIN))
+        db.session.commit()
+    store, file = services(site).models.store, BEST_ON_CPU.weights
+    store.folder.mkdir(parents=True, exist_ok=True)
+    part, lock = store.folder / f"{file.name}.part", store.folder / f".{file.name}.lock"
+    part.write_bytes(bytes(2**20))
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as another process that downloads
+        boss.goto("/crud/models")
+        row = boss.locator(f'[data-model="{BEST_ON_CPU.name}"]')
+        part.write_bytes(bytes(5 * 2**20))
+        row.get_by_text("5.0 of 74.2 MB").wait_for(timeout=15_000)
+    row.get_by_role("button", name="Fetch").wait_for(timeout=15_000)
+    part.unlink()
+    assert no_sideways_scrolling(boss)
+    for seen in boss.locator("tbody button, tbody .crud-error").all():
+        box = seen.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= boss.viewport_size["width"]
 
 
 def test_the_status_page_follows_by_itself_and_can_be_paused(new_page, site):

@@ -27,8 +27,10 @@ ASKS = ["", "/answer", "/predict"]  # after the address of a network: ways to se
 def _weights(monkeypatch, tmp_path) -> None:
     """The weights of NAME are here, whatever this checkout has."""
     spec = get_classifier(NAME)
-    (tmp_path / spec.weights.name).write_bytes(b"weights")
-    here = replace(spec, weights=replace(spec.weights, folder=tmp_path))
+    path = tmp_path / spec.weights.name
+    path.write_bytes(b"weights")
+    file = replace(spec.weights, folder=tmp_path, size=path.stat().st_size)
+    here = replace(spec, weights=file)
     monkeypatch.setitem(registry._specs, NAME, here)
 
 

@@ -1,5 +1,6 @@
 """The administrators' page of models."""
 
+import fcntl
 import hashlib
 import html
 import sqlite3
@@ -26,7 +27,8 @@ from apps.vision.zoo import registry
 from apps.vision.zoo.classifiers import classifiers, get_classifier
 from apps.vision.zoo.downloads import FIRST_PAUSE, LOOK, Download
 from apps.vision.zoo.registry import BEST_ON_CPU, BEST_ON_GPU, BLOOD_CELLS, detectors, get_detector
-from apps.vision.zoo.store import Progress, WeightsState
+from apps.vision.zoo.store import Progress, WeightsState, WeightsStore
+from tests.conftest import weights_here
 
 NAME = "ssd300_vgg16.coco_v1"
 CLASSIFIER = "googlenet.imagenet1k_v1"
@@ -66,7 +68,7 @@ def published(monkeypatch) -> Iterator[None]:
     server.server_close()
 
 
-def put(app, name=NAME, data=b"") -> None:
+def put(app, name: str, data: bytes) -> None:
     store = services(app).models.store
     store.folder.mkdir(parents=True, exist_ok=True)
     store.path(get_detector(name).weights).write_bytes(data)
@@ -108,7 +110,7 @@ def test_an_unknown_model_is_404(admin, action):
 
 
 def test_every_model_is_listed_with_its_state(app, admin):
-    put(app)
+    weights_here(app, NAME)
     text = admin.get("/crud/models").text
     assert text.count("data-model=") == len(detectors()) + len(classifiers())
     assert "come with Sightbox" in text
@@ -168,7 +170,7 @@ def test_the_chosen_default_looks_at_new_pictures(app, admin, ann, upload):
     assert "fake.test" in ann.get(f"/images/{upload(ann)}").text  # auto, with the tests' engine
     refused = admin.post("/crud/models/default", data={"model": NAME}, follow_redirects=True)
     assert "not here yet" in refused.text
-    put(app)
+    weights_here(app, NAME)
     admin.post("/crud/models/default", data={"model": NAME})
     assert f"/models/{NAME}" in ann.get(f"/images/{upload(ann)}").text
     assert "in use" in ann.get(f"/models/{NAME}").text
@@ -198,8 +200,8 @@ def test_nobody_waits_for_the_database_while_a_file_is_verified(app, admin, monk
 def test_a_download_of_unknown_size_tells_no_whole_and_no_end(app):
     def text(total: int) -> object:
         download = Download(True, Progress(5 * 2**20, total, 2.0**20))
-        spec = get_detector(NAME)
-        return progress_of(ModelState(spec, WeightsState.MISSING, False, download))["text"]
+        missing = ModelState(get_detector(NAME), WeightsState.MISSING, in_use=False)
+        return progress_of(missing, {NAME: download})["text"]
 
     with app.test_request_context():
         assert text(0) == "5.0 MB, 1.0 MB/s"
@@ -296,7 +298,7 @@ def test_a_request_asks_the_database_for_the_default_once_in_a_while(app, count_
 
 
 def test_weights_that_pictures_wait_for_or_auto_uses_stay(app, admin, ann, upload, monkeypatch):
-    put(app)
+    weights_here(app, NAME)
     image_id = upload(ann)
     with app.app_context():
         image = db.session.get_one(Image, image_id)
@@ -316,7 +318,7 @@ def test_weights_that_pictures_wait_for_or_auto_uses_stay(app, admin, ann, uploa
     monkeypatch.setitem(registry._specs, NAME, best)
     monkeypatch.setattr("apps.vision.engine.BEST_ON_CPU", best)
     monkeypatch.setitem(devices._is_cuda, "auto", False)
-    put(app, data=b"good")
+    put(app, NAME, b"good")
     text = admin.post(f"/crud/models/{NAME}/remove", follow_redirects=True).text
     assert "“auto” uses this model at present" in text
 
@@ -329,6 +331,74 @@ def test_the_page_says_why_auto_leaves_weights_that_are_here_alone(app, admin, m
     assert "would rather use" in text
     assert "10 bytes instead of about" in text
     assert "in use" not in admin.get(f"/models/{BEST_ON_CPU.name}").text
+
+
+def test_the_page_shows_what_another_process_downloads_and_why_it_failed(app, admin):
+    store, file = services(app).models.store, get_detector(NAME).weights
+    store.folder.mkdir(parents=True)
+    with (store.folder / f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as any process that downloads
+        (store.folder / f"{file.name}.part").write_bytes(bytes(3 * 2**20))
+        row = admin.get("/crud/models/status").json[NAME]
+        assert (row["running"], row["text"]) == (True, "3.0 of 136.0 MB")
+        assert row["done"] == pytest.approx(3 * 2**20 / file.size)
+        text = admin.get("/crud/models").text
+        assert "3.0 of 136.0 MB" in text
+        assert "interrupted" not in text
+    assert "interrupted" in admin.get("/crud/models").text
+    other = WeightsStore(store.folder)
+    with pytest.raises(WeightsError):
+        other.fetch(replace(file, url="http://127.0.0.1:1/x.pth"))  # nobody listens there
+    row = admin.get("/crud/models/status").json[NAME]
+    assert row["running"] is False
+    assert f"copy it to {store.folder}" in row["error"]
+    korean = {"Accept-Language": "ko"}
+    assert "다른 컴퓨터" in html.unescape(admin.get("/crud/models", headers=korean).text)
+
+
+def test_a_default_whose_weights_are_missing_stays_chosen_until_somebody_chooses(app, admin):
+    path = weights_here(app, NAME)
+    admin.post("/crud/models/default", data={"model": NAME})
+    path.unlink()
+    text = admin.get("/crud/models").text
+    assert f'<option value="{NAME}" selected>ssd300_vgg16 (weights missing)</option>' in text
+    assert "The chosen model cannot be used on this machine." in text
+    assert "are missing. Run" in text
+    again = admin.post("/crud/models/default", data={"model": NAME}, follow_redirects=True)
+    assert "not here yet" in again.text
+    path.write_bytes(b"half of it")
+    text = admin.get("/crud/models").text
+    assert "(weights incomplete)" in text
+    assert text.count("10 bytes instead of about") == 2  # above, and in the row
+    with app.app_context():
+        assert services(app).models.default() == NAME
+
+
+def test_the_page_offers_to_fetch_a_file_that_was_cut_short(app, admin, published):
+    assert admin.post(f"/crud/models/{NAME}/fetch").status_code == 303
+    assert wait(admin)["ready"] is True
+    path = services(app).models.store.path(get_detector(NAME).weights)
+    path.write_bytes(DATA[:5000])
+    row = admin.get("/crud/models/status").json[NAME]
+    assert row["ready"] is False
+    assert "5000 bytes instead of about" in row["fault"]
+    assert f'action="/crud/models/{NAME}/fetch"' in admin.get("/crud/models").text
+    assert "is incomplete" in admin.get(f"/models/{NAME}").text
+    admin.post(f"/crud/models/{NAME}/fetch")
+    assert wait(admin)["ready"] is True
+    assert path.read_bytes() == DATA
+
+
+def test_a_row_says_what_is_known_to_be_wrong_with_its_file(app, admin):
+    path = weights_here(app, NAME)
+    admin.post("/crud/models/default", data={"model": NAME})
+    text = admin.get("/crud/models").text  # it has looked into the file of the default
+    assert "not usable" in text
+    assert text.count("its checksum differs") == 2
+    admin.post("/crud/models/default", data={"model": "auto"})
+    assert admin.get("/crud/models").text.count("its checksum differs") == 1
+    path.unlink()
+    assert "its checksum differs" not in admin.get("/crud/models").text
 
 
 def test_the_page_tells_licence_source_checksum_file_and_speed(app, ann, admin, upload):

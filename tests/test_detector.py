@@ -10,8 +10,8 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Detection, Image, ImageStatus, ImageTag, TagSource
 from apps.vision.types import Box
-from apps.vision.zoo.registry import BLOOD_CELLS, EMBEDDED_DEFAULT, detectors, get_detector
-from tests.conftest import picture_bytes, stored_files
+from apps.vision.zoo.registry import BLOOD_CELLS, EMBEDDED_DEFAULT, detectors
+from tests.conftest import picture_bytes, stored_files, weights_here
 
 
 def script(app, *boxes: Box) -> None:
@@ -417,9 +417,7 @@ def test_detect_again_with_another_model_uses_it_once(ann, app, upload):
     missing = ann.post(f"/detect/{image_id}", data={"model": name})
     assert missing.status_code == 422
     assert "not here yet" in missing.text
-    store = services(app).models.store
-    store.folder.mkdir(parents=True)
-    store.path(get_detector(name).weights).write_bytes(b"")
+    weights_here(app, name)
     assert f'<option value="{name}">' in ann.get(f"/images/{image_id}").text
     assert ann.post(f"/detect/{image_id}", data={"model": name}).status_code == 303
     assert image(app, image_id).model == name

@@ -1,6 +1,9 @@
 """``flask models`` with a small detector of torchvision, fetched over HTTP from loopback."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from apps.config import ROOT
 from apps.container import services
 from apps.errors import Unavailable
 from apps.vision.zoo import classifiers as zoo
@@ -197,8 +201,28 @@ def test_fetch_without_a_network_says_how_to_copy_the_file_by_hand(flask, publis
     assert "copy it to" in done.output
 
 
-def test_an_unknown_default_stops_the_start(make_app):
-    from apps.errors import NotFound
+@pytest.mark.parametrize("command", [["-m", "apps", "--check"], ["-c", "import apps.worker"]])
+def test_an_unknown_default_stops_the_start_with_the_name_of_its_setting(tmp_path, command):
+    settings = {"SIGHTBOX_CONFIG": "local", "SIGHTBOX_DETECTOR": "yolo.everything"}
+    ran = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | settings | {"SIGHTBOX_INSTANCE_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode in (1, 2)
+    [said] = ran.stderr.splitlines()
+    assert said.startswith("Sightbox does not start: SIGHTBOX_DETECTOR is 'yolo.everything'; use")
+    assert BLOOD_CELLS.name in said
 
-    with pytest.raises(NotFound, match="Known models"):
-        make_app(DETECTOR="yolo.everything")
+
+def test_fetch_repairs_a_file_that_was_cut_short(flask, published):
+    assert flask("models", "fetch", NAME).exit_code == 0
+    path = Path(flask("models", "show", NAME).output.split("file       ")[1].splitlines()[0])
+    os.truncate(path, 100_000)
+    assert "state      incomplete" in flask("models", "show", NAME).output
+    assert "checksum differs" in flask("models", "verify").output
+    repaired = flask("models", "fetch", NAME)
+    assert "checksum is right" in repaired.output
+    assert "state      ready" in flask("models", "show", NAME).output

@@ -20,7 +20,7 @@ from sqlalchemy import update
 
 from apps.config import ROOT
 from apps.container import services
-from apps.errors import NotFound
+from apps.errors import Conflict, NotFound
 from apps.extensions import db
 from apps.models import Image, ImageStatus
 from apps.vision.zoo import intake, own
@@ -201,6 +201,17 @@ def test_a_process_that_looked_before_sees_it_too(app, make_app, add):
         services(app).models.remove(NAME)
     with pytest.raises(NotFound):
         known.get(NAME)
+
+
+def test_a_model_that_the_settings_name_stays_though_another_one_was_chosen(app, make_app, add):
+    add()
+    other = make_app(DETECTOR=NAME, WEIGHTS_ROOT=app.config["WEIGHTS_ROOT"])
+    with other.app_context():
+        services(other).models.set_default(BLOOD_CELLS.name)
+        with pytest.raises(Conflict, match="SIGHTBOX_DETECTOR names this model"):
+            services(other).models.remove(NAME)
+    with app.app_context():
+        assert services(app).models.remove(NAME)
 
 
 def test_no_transaction_is_open_while_a_file_is_checked(app, admin, monkeypatch):

@@ -14,8 +14,7 @@ from apps.extensions import db
 from apps.models import Detection, Image, ImageStatus, Result
 from apps.vision.masks import decode, encode
 from apps.vision.types import Box
-from apps.vision.zoo.registry import get_detector
-from tests.conftest import picture_bytes
+from tests.conftest import picture_bytes, weights_here
 
 SSD, MASK = "ssd300_vgg16.coco_v1", "maskrcnn_resnet50_fpn.coco_v1"
 USUAL = "fake.test"  # the model of the tests' engine
@@ -26,10 +25,8 @@ CAT = Box("cat", 0.8, 30, 20, 60, 44)
 @pytest.fixture
 def ready(app) -> None:
     """The weights of two more models are there, as far as anybody asks."""
-    store = services(app).models.store
-    store.folder.mkdir(parents=True)
     for name in (SSD, MASK):
-        store.path(get_detector(name).weights).write_bytes(b"")
+        weights_here(app, name)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from apps.container import services
 from apps.extensions import db
 from apps.models import Image, ImageStatus
 from apps.services.requests import MAX_AT_ONCE
-from apps.vision.zoo.registry import BLOOD_CELLS, get_detector
+from apps.vision.zoo.registry import BLOOD_CELLS
+from tests.conftest import weights_here
 
 SSD = "ssd300_vgg16.coco_v1"
 ADDRESS = "/images/detect"
@@ -18,9 +19,7 @@ ADDRESS = "/images/detect"
 
 @pytest.fixture
 def ready(app) -> None:
-    store = services(app).models.store
-    store.folder.mkdir(parents=True)
-    store.path(get_detector(SSD).weights).write_bytes(b"")
+    weights_here(app, SSD)
 
 
 @pytest.fixture

@@ -170,15 +170,19 @@ def verify(name: str | None) -> None:
 
     Ends with 1 after the last one if any is missing or damaged.
     """
-    others = [model.spec for model in services().classifications.all() if model.ready]
-    specs: list[DetectorSpec | ClassifierSpec]
-    specs = [_any_spec(name)] if name else [*services().models.ready(), *others]
-    _each(specs, _verified)
+    _each([_any_spec(name)] if name else _here(), _verified)
 
 
 def _verified(spec: DetectorSpec | ClassifierSpec) -> str:
     services().models.store.verify(spec.weights)
     return f"{spec.name}: the checksum is right."
+
+
+def _here() -> list[DetectorSpec | ClassifierSpec]:
+    """The models whose files are here, whatever is in them."""
+    detectors = [model.spec for model in services().models.all() if model.state.is_present]
+    others = [model.spec for model in services().classifications.all() if model.state.is_present]
+    return [*detectors, *others]
 
 
 @models.command("remove")

@@ -48,7 +48,12 @@ def model_delete(name: str) -> ResponseReturnValue:
         else:
             flash(gettext("%(name)s is removed.", name=name), "success")
         return redirect(url_for("crud.models"), 303)
-    return render_template("crud/model_delete.html", model=model, use=services().models.use(name))
+    return render_template(
+        "crud/model_delete.html",
+        model=model,
+        use=services().models.use(name),
+        named=services().models.configured == name,
+    )
 
 
 @bp.post("/models/removed/<key>/restore")

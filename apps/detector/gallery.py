@@ -33,7 +33,7 @@ RATIOS = (40, 320)  # width by height of a tile in percent: narrower and wider o
 @bp.get("/")
 def index() -> ResponseReturnValue:
     if not current_user.is_authenticated:
-        return render_template("detector/welcome.html", detector=services().models.current())
+        return render_template("detector/welcome.html", detector=services().models.in_use()[0])
     return _gallery("")
 
 

@@ -20,7 +20,7 @@ from apps.vision.crop import Corners, crop
 from apps.vision.decode import decode
 from apps.vision.types import Classification, Classifier, Explanation, Layer
 from apps.vision.zoo.classifiers import ClassifierSpec, classifiers, get_classifier
-from apps.vision.zoo.downloads import Download, Downloads
+from apps.vision.zoo.downloads import Downloads
 from apps.vision.zoo.store import WeightsState, WeightsStore
 
 AT_ONCE = 4  # pictures in one process; the web server answers other pages meanwhile
@@ -35,7 +35,6 @@ class ClassifierState:
 
     spec: ClassifierSpec
     state: WeightsState
-    download: Download | None
 
     @property
     def ready(self) -> bool:
@@ -210,9 +209,7 @@ class ClassificationService:
             self.slots.release()
 
     def _state(self, spec: ClassifierSpec) -> ClassifierState:
-        download = self.downloads.state(spec.weights)  # first: it may end between the two
-        state = self.store.state(spec.weights)
-        return ClassifierState(spec, state, download)
+        return ClassifierState(spec, self.store.state(spec.weights))
 
 
 def _corners(box: Detection | None) -> Corners | None:

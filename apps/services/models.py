@@ -2,6 +2,7 @@
 
 import statistics
 import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
@@ -11,7 +12,8 @@ from apps.errors import N_, Conflict, InvalidInput, WeightsError
 from apps.models import DETECTOR, Image, ImageStatus, Result, Setting, Video, VideoStatus
 from apps.vision import devices
 from apps.vision.engine import AUTO, choose, preferred
-from apps.vision.zoo.downloads import Attempts, Download, Downloads
+from apps.vision.types import EngineStatus
+from apps.vision.zoo.downloads import Attempts, Downloads
 from apps.vision.zoo.own import OwnWeights
 from apps.vision.zoo.registry import DetectorSpec, Registry
 from apps.vision.zoo.store import OWN_MISSING, WeightsState, WeightsStore
@@ -29,7 +31,6 @@ class ModelState:
     spec: DetectorSpec
     state: WeightsState
     in_use: bool
-    download: Download | None
 
     @property
     def ready(self) -> bool:
@@ -55,6 +56,8 @@ class ModelService:
     device: str  # as the engine's: "auto", "cpu", "cuda:1" …
     may_download: bool  # by itself, what "auto" would prefer
     attempts: Attempts = field(default_factory=Attempts)  # to do so
+    # How the engines are that look at stored pictures, where this process does not.
+    elsewhere: Callable[[], list[EngineStatus]] = list
 
     def default(self) -> str:
         """Name of the model for pictures that ask for none, or "auto"."""
@@ -79,27 +82,41 @@ class ModelService:
         self.session.commit()
 
     def current(self) -> DetectorSpec:
-        """The detector for pictures that ask for none."""
+        """The detector with which this process looks at pictures that ask for none."""
         return self._chosen(self.default())
+
+    def in_use(self) -> list[DetectorSpec]:
+        """What looks at stored pictures that ask for none: several where workers differ."""
+        default = self.default()
+        told = {engine.auto for engine in self.elsewhere()} if default == AUTO else set()
+        found = [spec for spec in self.registry.detectors() if spec.name in told]
+        return found or [self._chosen(default)]
 
     def weights_ready(self, name: str) -> bool:
         """Whether pictures can be looked at with ``name`` or "auto"; asks no database."""
         return self.store.state(self._chosen(name).weights) is WeightsState.READY
 
     def fault(self) -> WeightsError | None:
-        """Why "auto", where it is the default, does not use weights that are here."""
-        if self.default() != AUTO:
-            return None
-        return self.store.fault(self._preferred().weights)
+        """Why the default cannot be used; of "auto", why it does not use weights that are here."""
+        default = self.default()
+        if default == AUTO:
+            wanted = [spec for spec in self.registry.detectors() if spec.name in self._preferred()]
+            faults = (self.store.fault(spec.weights) for spec in wanted)
+            return next((fault for fault in faults if fault is not None), None)
+        try:
+            self.store.require_sound(self.registry.get(default).weights)
+        except WeightsError as error:
+            return error
+        return None
 
     def all(self) -> list[ModelState]:
         """Every detector, in the order of the registry."""
-        current = self.current()
-        return [self._state(spec, current) for spec in self.registry.detectors()]
+        used = self.in_use()
+        return [self._state(spec, used) for spec in self.registry.detectors()]
 
     def get(self, name: str) -> ModelState:
         """Raises NotFound if there is no such model."""
-        return self._state(self.registry.get(name), self.current())
+        return self._state(self.registry.get(name), self.in_use())
 
     def verify(self, name: str) -> None:
         """Read the weights of ``name`` as a whole; no transaction stays open meanwhile.
@@ -116,24 +133,41 @@ class ModelService:
         """Delete downloaded weights, or take an own model away; whether there were any.
 
         Raises:
-            Conflict: they come with the application, or pictures need them.
+            Conflict: they come with the application, or pictures or the settings need them.
             WeightsError: the folder cannot be written.
         """
-        spec, default = self.registry.get(name), self.default()
+        spec = self.registry.get(name)
         if not spec.weights.embedded:  # the store says so of the others
-            if default == name:
-                raise Conflict(N_("This model is in use. Choose another one first."))
-            if self._chosen(default) is spec:
-                raise Conflict(
-                    N_("“auto” uses this model at present. Choose another one first, by its name.")
-                )
-            if self.use(name).waiting:
-                raise Conflict(N_("Pictures wait for this model. Remove it when they are done."))
+            self._refuse_needed(spec)
         self.session.commit()
         if spec.added is None:
             return self.store.remove(spec.weights)
         self.own.remove(name)
         return True
+
+    def _refuse_needed(self, spec: DetectorSpec) -> None:
+        """Raises Conflict as :meth:`remove`."""
+        default = self.default()
+        if default == spec.name:
+            raise Conflict(N_("This model is in use. Choose another one first."))
+        if default == AUTO and self._auto_needs(spec):
+            raise Conflict(
+                N_("“auto” uses this model at present. Choose another one first, by its name.")
+            )
+        if spec.added is not None and spec.name == self.configured:
+            raise Conflict(
+                N_("SIGHTBOX_DETECTOR names this model. Change the setting first, everywhere.")
+            )
+        if self.use(spec.name).waiting:
+            raise Conflict(N_("Pictures wait for this model. Remove it when they are done."))
+
+    def _auto_needs(self, spec: DetectorSpec) -> bool:
+        """Whether "auto" uses these weights somewhere, or would as soon as it looks for them.
+
+        What is damaged is of no use to anybody, and may go.
+        """
+        wanted = {*self._preferred(), *(used.name for used in self.in_use())}
+        return spec.name in wanted and self.store.is_sound(spec.weights)
 
     def use(self, name: str) -> ModelUse:
         """How many pictures of all accounts have to do with a model."""
@@ -212,7 +246,7 @@ class ModelService:
 
     def _prefer(self) -> None:
         devices.ask_torch(self.device)
-        file = self._preferred().weights
+        file = self._preferred_here().weights
         if self.store.state(file) is WeightsState.READY:
             return
         went_well = self.downloads.run(file)
@@ -221,7 +255,12 @@ class ModelService:
         elif went_well is False:
             self.attempts.failed()
 
-    def _preferred(self) -> DetectorSpec:
+    def _preferred(self) -> set[str]:
+        """Names of what "auto" would use, wherever stored pictures are looked at."""
+        told = {engine.prefers for engine in self.elsewhere() if engine.prefers is not None}
+        return told or {self._preferred_here().name}
+
+    def _preferred_here(self) -> DetectorSpec:
         return preferred(gpu=devices.uses_cuda(self.device))
 
     def _chosen(self, name: str) -> DetectorSpec:
@@ -230,7 +269,6 @@ class ModelService:
             return self.registry.get(name)
         return choose(AUTO, self.store, gpu=devices.uses_cuda(self.device))
 
-    def _state(self, spec: DetectorSpec, current: DetectorSpec) -> ModelState:
-        download = self.downloads.state(spec.weights)  # first: it may end between the two
-        state = self.store.state(spec.weights)
-        return ModelState(spec, state, spec.name == current.name, download)
+    def _state(self, spec: DetectorSpec, used: Collection[DetectorSpec]) -> ModelState:
+        in_use = spec.name in {one.name for one in used}
+        return ModelState(spec, self.store.state(spec.weights), in_use)

@@ -138,8 +138,20 @@ class WorkerService:
         ]
 
     def _now(self) -> datetime:
-        """By the database's clock: those of several machines differ."""
-        return self.session.scalars(select(type_coerce(func.now(), UTCDateTime))).one()
+        return _now(self.session)
+
+
+def living_engines(session: scoped_session[Session], lost_after: timedelta) -> list[EngineStatus]:
+    """How the engines of all workers are that are not gone, as each has told last."""
+    told = session.scalars(
+        select(Worker.engine).where(Worker.seen_at >= _now(session) - lost_after)
+    )
+    return [_engine(engine) for engine in told if engine is not None]
+
+
+def _now(session: scoped_session[Session]) -> datetime:
+    """By the database's clock: those of several machines differ."""
+    return session.scalars(select(type_coerce(func.now(), UTCDateTime))).one()
 
 
 def _engine(told: dict[str, Any]) -> EngineStatus:

@@ -25,7 +25,7 @@ from apps.vision.zoo.registry import (
     DetectorSpec,
     get_detector,
 )
-from apps.vision.zoo.store import WeightsStore
+from apps.vision.zoo.store import WeightsState, WeightsStore
 
 if TYPE_CHECKING:
     import torch
@@ -176,6 +176,7 @@ class TorchEngine:
     def status(self) -> EngineStatus:
         """What the engine is doing; imports nothing that is not there yet, and never fails."""
         name, used, free = self._placement.described()
+        gpu = devices.uses_cuda(self.options.device)
         return EngineStatus(
             device=name,
             memory_used=used,
@@ -185,6 +186,8 @@ class TorchEngine:
             capacity=self._batcher.capacity,
             trouble=self.trouble,
             lost=self._placement.is_lost,
+            auto=_seemingly_chosen(self.store, gpu=gpu).name,
+            prefers=preferred(gpu=gpu).name,
         )
 
     def _spec(self, model: str | None) -> DetectorSpec:
@@ -323,6 +326,13 @@ def choose(default: str, store: WeightsStore, *, gpu: bool) -> DetectorSpec:
         return get_detector(default)
     best = preferred(gpu=gpu)
     return best if store.is_sound(best.weights) else EMBEDDED_DEFAULT
+
+
+def _seemingly_chosen(store: WeightsStore, *, gpu: bool) -> DetectorSpec:
+    """What :func:`choose` says of ``auto``, as far as is known without reading a file."""
+    best = preferred(gpu=gpu)
+    ready = store.state(best.weights) is WeightsState.READY
+    return best if ready and store.known_fault(best.weights) is None else EMBEDDED_DEFAULT
 
 
 def preferred(*, gpu: bool) -> DetectorSpec:

@@ -55,6 +55,10 @@ class EngineStatus:
     capacity: int
     trouble: str | None  # in English, with its values: why it cannot work at present
     lost: bool = False  # its device is gone, and only a new process can help
+    # Names of models, as far as is known without reading a file: what "auto" uses there, and what
+    # it would use if all weights were there. None: it does not say.
+    auto: str | None = None
+    prefers: str | None = None
 
 
 class Engine(Protocol):

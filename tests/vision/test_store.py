@@ -1,16 +1,21 @@
 """Downloads of weights, from a real HTTP server on loopback that misbehaves as told."""
 
 import errno
+import fcntl
 import hashlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from apps.config import ROOT
 from apps.errors import Conflict, WeightsError
-from apps.vision.zoo.downloads import Downloads
-from apps.vision.zoo.store import Progress, WeightsFile, WeightsState, WeightsStore
+from apps.vision.zoo.downloads import Download, Downloads
+from apps.vision.zoo.store import ROUNDED, Progress, WeightsFile, WeightsState, WeightsStore
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -267,6 +272,164 @@ def test_of_two_threads_that_fetch_a_file_the_second_says_nothing_of_the_outcome
     host.hold.set()
     finished(downloads, file)
     assert downloads.run(file) is True
+
+
+# -- what other processes see ----------------------------------------------------------------
+
+FETCH = """
+import sys
+from pathlib import Path
+from apps.vision.zoo.downloads import Downloads
+from apps.vision.zoo.store import WeightsFile, WeightsStore
+folder, digest, size, url = sys.argv[1:]
+Downloads(WeightsStore(Path(folder))).run(WeightsFile("model.pth", digest, int(size), url))
+"""
+
+
+def elsewhere(store: WeightsStore, file: WeightsFile) -> subprocess.Popen[bytes]:
+    """Another process that begins to fetch ``file``."""
+    told = (str(store.folder), file.sha256, str(file.size), str(file.url))
+    return subprocess.Popen([sys.executable, "-c", FETCH, *told], cwd=ROOT)
+
+
+def test_a_download_of_another_process_is_seen_with_its_bytes(host, store):
+    host.hold = threading.Event()
+    downloads, file = Downloads(store), weights(host)
+    other = elsewhere(store, file)
+    part = store.folder / "model.pth.part"
+    while not part.is_file() or part.stat().st_size < len(DATA) // 2:
+        assert other.poll() is None
+    state = downloads.state(file)
+    assert state is not None
+    assert state.running
+    assert state.progress == Progress(len(DATA) // 2, len(DATA), 0.0)
+    assert downloads.run(file) is None  # it is in good hands
+    host.hold.set()
+    assert other.wait(PATIENCE) == 0
+    assert downloads.state(file) == Download(running=False)
+    assert store.state(file) is WeightsState.READY
+
+
+def test_a_process_that_was_killed_leaves_an_interrupted_download_and_no_reason(host, store):
+    host.hold = threading.Event()
+    downloads, file = Downloads(store), weights(host)
+    other = elsewhere(store, file)
+    while downloads.state(file) is None or not (store.folder / "model.pth.part").is_file():
+        assert other.poll() is None
+    other.kill()
+    other.wait(PATIENCE)
+    host.hold.set()
+    assert downloads.state(file) is None
+    assert store.state(file) is WeightsState.PARTIAL
+
+
+def test_why_a_download_of_another_process_failed_is_known_until_one_succeeds(host, store):
+    host.status = 503
+    file = weights(host)
+    assert elsewhere(store, file).wait(PATIENCE) == 0
+    for downloads in (Downloads(store), Downloads(WeightsStore(store.folder))):
+        state = downloads.state(file)
+        assert state is not None
+        assert not state.running
+        assert "(HTTP 503)" in str(state.error)
+        assert f"get {file.url} on another computer and copy it to {store.folder}" in str(
+            state.error
+        )
+    host.status = 200
+    assert elsewhere(store, file).wait(PATIENCE) == 0
+    assert Downloads(store).state(file) is None
+
+
+def test_removing_forgets_why_the_last_download_failed(host, store):
+    host.status = 503
+    file = weights(host)
+    with pytest.raises(WeightsError):
+        store.fetch(file)
+    assert store.failure(file) is not None
+    store.remove(file)
+    assert store.failure(file) is None
+
+
+DAMAGED = (
+    "",
+    "{",
+    "[]",
+    '{"message": "%(x)s"}',
+    '{"message": "%(x)s", "params": {"y": 1}}',
+    '{"message": "%(x)d", "params": {"x": "y"}}',
+)
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_reason_that_was_damaged_is_none(host, store, text):
+    store.folder.mkdir()
+    (store.folder / ".model.pth.failure.json").write_text(text)
+    assert store.failure(weights(host)) is None
+
+
+def test_who_only_looks_stops_no_download(host, store, monkeypatch):
+    store.folder.mkdir()
+    with (store.folder / ".model.pth.lock").open("a+") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(
+            "apps.vision.zoo.traces.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN)
+        )
+        assert store.fetch(weights(host)).read_bytes() == DATA
+
+
+def test_a_look_that_never_ends_is_not_waited_for(host, store, monkeypatch):
+    monkeypatch.setattr("apps.vision.zoo.traces.PATIENCE", 0)
+    store.folder.mkdir()
+    with (store.folder / ".model.pth.lock").open("a+") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with pytest.raises(Conflict, match="already"):
+            store.fetch(weights(host))
+
+
+# -- files that are cut short ----------------------------------------------------------------
+
+
+def test_a_file_that_is_cut_short_is_incomplete_and_fetched_again(host, store):
+    file = weights(host)
+    store.folder.mkdir()
+    store.path(file).write_bytes(DATA[: len(DATA) // 2])
+    assert store.state(file) is WeightsState.INCOMPLETE
+    assert "instead of about" in str(store.known_fault(file))
+    assert not store.is_sound(file)
+    assert store.fetch(file).read_bytes() == DATA
+    assert store.state(file) is WeightsState.READY
+    assert store.known_fault(file) is None
+
+
+def test_a_fault_that_was_found_is_known_without_reading_again(host, store):
+    file = weights(host)
+    store.folder.mkdir()
+    store.path(file).write_bytes(DATA[:-1] + b"x")
+    assert store.state(file) is WeightsState.READY
+    assert store.known_fault(file) is None
+    assert not store.is_sound(file)
+    assert "checksum differs" in str(store.known_fault(file))
+
+
+@pytest.mark.parametrize("size", [0, len(DATA) - ROUNDED, len(DATA) + ROUNDED])
+def test_a_size_that_is_not_known_or_rounded_makes_no_file_incomplete(host, store, size):
+    file = replace(weights(host), size=size)
+    store.fetch(file)
+    assert WeightsStore(store.folder).state(file) is WeightsState.READY
+
+
+def test_good_weights_whose_published_size_is_wrong_are_ready_once_they_were_read(host, store):
+    file = replace(weights(host), size=len(DATA) // 3)
+    store.fetch(file)
+    assert store.state(file) is WeightsState.READY
+    assert store.is_sound(file)
+    for look in (WeightsStore.verify, WeightsStore.fetch):
+        other = WeightsStore(store.folder)
+        assert other.state(file) is WeightsState.INCOMPLETE
+        look(other, file)
+        assert other.state(file) is WeightsState.READY
+        assert other.is_sound(file)
+    assert len(host.asked) == 1
 
 
 # -- folders that cannot be used -------------------------------------------------------------

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from apps.errors import N_, AppError, WeightsError
+from apps.errors import N_, AppError, Conflict, WeightsError
 from apps.vision.zoo.store import Progress, WeightsFile, WeightsStore
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ BROKEN = N_("The download of %(file)s failed; the server's log has the details."
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The present or last download of one file in this process."""
+    """The present or last download of one file, whichever process runs it."""
 
     running: bool
     progress: Progress | None = None
@@ -40,12 +40,19 @@ class Downloads:
             threading.Thread(target=self._run, args=(file,), name=name, daemon=True).start()
 
     def run(self, file: WeightsFile) -> bool | None:
-        """The same in the present thread; whether it went well. None: another thread is at it."""
+        """The same in the present thread; whether it went well. None: somebody else is at it."""
         return self._run(file) if self._begin(file) else None
 
     def state(self, file: WeightsFile) -> Download | None:
-        """How far ``file`` is; None if this process never began to fetch it."""
-        return self._states.get(file.name)
+        """How far ``file`` is, here or in another process; None if nothing is known of any."""
+        own = self._states.get(file.name)
+        if own is not None and own.running:
+            return own
+        progress = self._store.underway(file)
+        if progress is not None:
+            return Download(running=True, progress=progress)
+        error = self._store.failure(file)
+        return Download(running=False, error=error) if error is not None else own
 
     def _begin(self, file: WeightsFile) -> bool:
         with self._lock:
@@ -55,22 +62,31 @@ class Downloads:
             self._states[file.name] = Download(running=True)
         return True
 
-    def _run(self, file: WeightsFile) -> bool:
+    def _run(self, file: WeightsFile) -> bool | None:
         def report(progress: Progress) -> None:
             self._states[file.name] = Download(running=True, progress=progress)
 
         try:
             self._store.fetch(file, report)
+        except Conflict:  # whoever has it tells how it ends
+            self._states[file.name] = Download(running=False)
+            return None
         except AppError as error:
             logger.warning("download failed file=%s reason=%s", file.name, error)
-            self._states[file.name] = Download(running=False, error=error)
+            return self._failed(file, error)
         except Exception:
             logger.exception("download failed file=%s", file.name)
             unknown = WeightsError(BROKEN, file=file.name)
-            self._states[file.name] = Download(running=False, error=unknown)
-        else:
-            self._states[file.name] = Download(running=False)
-        return self._states[file.name].error is None
+            self._store.keep_failure(file, unknown)
+            return self._failed(file, unknown)
+        self._states[file.name] = Download(running=False)
+        return True
+
+    def _failed(self, file: WeightsFile, error: AppError) -> bool:
+        """Remembers ``error`` only where the folder does not: another process may do better."""
+        kept = self._store.failure(file) is not None
+        self._states[file.name] = Download(running=False, error=None if kept else error)
+        return False
 
 
 class Attempts:

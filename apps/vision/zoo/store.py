@@ -3,25 +3,26 @@
 Nothing here imports torch, so the web process may ask at any time.
 """
 
-import fcntl
 import hashlib
 import http.client
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from apps.disk import sync_folder
-from apps.errors import N_, Conflict, WeightsError
+from apps.errors import N_, AppError, Conflict, WeightsError
+from apps.vision.zoo.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class WeightsFile:
 
     name: str
     sha256: str  # all 64 hex digits, or the first 8 that torchvision puts into its file names
-    size: int  # bytes; of a file to download, rounded as its publisher says
+    size: int  # bytes; of a file to download, rounded as its publisher says; 0: not known
     url: str | None = None  # None: nothing can be fetched
     folder: Path | None = None  # where an embedded file is
     own: bool = False  # an administrator added it
@@ -66,11 +67,21 @@ class WeightsFile:
         """Whether it comes with the application."""
         return self.url is None and not self.own
 
+    def fits(self, size: int) -> bool:
+        """Whether a file of ``size`` bytes can be this one."""
+        return not self.size or abs(size - self.size) <= ROUNDED
+
 
 class WeightsState(StrEnum):
     READY = "ready"
+    INCOMPLETE = "incomplete"  # of another size: it is being copied, or damaged
     PARTIAL = "partial"  # a download was interrupted; the next one goes on from there
     MISSING = "missing"
+
+    @property
+    def is_present(self) -> bool:
+        """Whether there is a file, whatever is in it."""
+        return self in (WeightsState.READY, WeightsState.INCOMPLETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ class Progress:
 
     done: int  # bytes
     total: int  # bytes; 0 when the server does not say
-    rate: float  # bytes a second, of this download so far
+    rate: float  # bytes a second, of this download so far; 0: not known
 
     @property
     def seconds_left(self) -> float | None:
@@ -107,8 +118,11 @@ class WeightsStore:
         return (file.folder if file.folder is not None else self.folder) / file.name
 
     def state(self, file: WeightsFile) -> WeightsState:
-        if self.path(file).is_file():
-            return WeightsState.READY
+        """Reads nothing of the file: one of the right size counts as ready until it is read."""
+        stamp = self._stamp(file)
+        if stamp is not None:
+            whole = file.fits(stamp[1]) or self._is_right(stamp)
+            return WeightsState.READY if whole else WeightsState.INCOMPLETE
         return WeightsState.PARTIAL if self._part(file).is_file() else WeightsState.MISSING
 
     def is_sound(self, file: WeightsFile) -> bool:
@@ -127,6 +141,20 @@ class WeightsStore:
                 return fault
             return self._judged[stamp]
 
+    def known_fault(self, file: WeightsFile) -> WeightsError | None:
+        """What of :meth:`fault` is known without reading the file."""
+        stamp = self._stamp(file)
+        if stamp is None:
+            return None
+        return self._judged[stamp] if stamp in self._judged else _fault_of_size(file, stamp)
+
+    def require_sound(self, file: WeightsFile) -> None:
+        """Raises WeightsError unless ``file`` is here and whole; reads it as :meth:`fault`."""
+        if not self.state(file).is_present:
+            raise _missing(file)
+        if (fault := self.fault(file)) is not None:
+            raise fault
+
     def distrust(self, file: WeightsFile, fault: WeightsError) -> None:
         """Remember that no network could be made of ``file``, until it changes."""
         with self._judging:
@@ -143,22 +171,24 @@ class WeightsStore:
         if fault is not None:
             logger.warning("weights cannot be used file=%s reason=%s", stamp[0], fault)
 
+    def _is_right(self, stamp: Stamp) -> bool:
+        """Whether this very file was read, and nothing is wrong with it."""
+        return self._judged.get(stamp, stamp) is None
+
     def _stamp(self, file: WeightsFile) -> Stamp | None:
         path = self.path(file)
         try:
             found = path.stat()
         except OSError:
             return None
-        return path, found.st_size, found.st_mtime_ns
+        return (path, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
     def _found_fault(self, file: WeightsFile, stamp: Stamp) -> WeightsError | None:
-        size = stamp[1]
-        if (
-            abs(size - file.size) > ROUNDED
-        ):  # a file that is being copied is not read again and again
-            return WeightsError(INCOMPLETE, file=file.name, size=size, wanted=file.size)
+        # A file that is being copied is not read again and again.
+        if (fault := _fault_of_size(file, stamp)) is not None:
+            return fault
         try:
-            self.verify(file)
+            self._read(file)
         except WeightsError as error:
             return error
         return None
@@ -169,9 +199,17 @@ class WeightsStore:
         Raises:
             WeightsError: missing, unreadable, or not the expected file.
         """
+        stamp = self._stamp(file)
+        self._read(file)
+        if stamp is not None and not file.fits(stamp[1]):  # what is said of its size was wrong
+            with self._judging:
+                self._judge(stamp, None)
+
+    def _read(self, file: WeightsFile) -> None:
+        """Raises WeightsError as :meth:`verify`."""
         path = self.path(file)
         if not path.is_file():
-            raise WeightsError(OWN_MISSING if file.own else MISSING, file=file.name)
+            raise _missing(file)
         with usable(path.parent):
             digest = sha256_of(path)
         if not digest.startswith(file.sha256):
@@ -190,10 +228,30 @@ class WeightsStore:
         with usable(self.folder):
             for path in found:
                 path.unlink(missing_ok=True)
+        self._traces(file).forget_failure()
         return bool(found)
 
+    def underway(self, file: WeightsFile) -> Progress | None:
+        """How far a download is that any process runs, as far as its file tells."""
+        if file.url is None or not self._traces(file).is_held():
+            return None
+        try:
+            done = self._part(file).stat().st_size
+        except OSError:  # it only begins, or it is in place this very moment
+            done = 0
+        return Progress(min(done, file.size), file.size, 0.0)
+
+    def failure(self, file: WeightsFile) -> WeightsError | None:
+        """Why the last download of any process failed."""
+        return None if file.url is None else self._traces(file).failure()
+
+    def keep_failure(self, file: WeightsFile, error: AppError) -> None:
+        """Let other processes know why a download failed."""
+        self._traces(file).keep_failure(error)
+
     def fetch(self, file: WeightsFile, report: Report = lambda _: None) -> Path:
-        """Download ``file`` if it is missing: resumed, checked, and put in place in one step.
+        """Download ``file`` if it is missing or incomplete: resumed, checked, and put in place in
+        one step. Other processes can see that it runs, and why it failed.
 
         Args:
             report: told how far it is, about four times a second.
@@ -204,14 +262,28 @@ class WeightsStore:
                 cannot be written or locked.
         """
         path = self.path(file)
-        if path.is_file() or file.url is None:
+        if file.url is None or self.state(file) is WeightsState.READY:
             return path
-        with usable(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self._alone(file):
-                if not path.is_file():  # another process may have been faster
-                    self._download_checked(file, path, report)
+        try:
+            with usable(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with self._traces(file).alone():
+                    self._traces(file).forget_failure()
+                    if not self._is_whole(file):
+                        self._download_checked(file, path, report)
+        except WeightsError as error:
+            self.keep_failure(file, error)
+            raise
         return path
+
+    def _is_whole(self, file: WeightsFile) -> bool:
+        """Whether nothing is left to do: another process was faster, or only the size is odd."""
+        state = self.state(file)
+        if state is WeightsState.INCOMPLETE:
+            with suppress(WeightsError):
+                self.verify(file)
+                return True
+        return state is WeightsState.READY
 
     def _download_checked(self, file: WeightsFile, path: Path, report: Report) -> None:
         part = self._part(file)
@@ -227,20 +299,16 @@ class WeightsStore:
             )
         part.replace(path)
         sync_folder(self.folder)
+        if (stamp := self._stamp(file)) is not None:
+            with self._judging:
+                self._judge(stamp, None)  # whatever size was published
         logger.info("weights fetched file=%s bytes=%d", file.name, path.stat().st_size)
 
     def _part(self, file: WeightsFile) -> Path:
         return self.folder / f"{file.name}.part"
 
-    @contextmanager
-    def _alone(self, file: WeightsFile) -> Iterator[None]:
-        """Hold a lock that ends with this process, however it ends."""
-        with (self.folder / f".{file.name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Conflict(N_("These weights are being downloaded already.")) from None
-            yield
+    def _traces(self, file: WeightsFile) -> Traces:
+        return Traces(self.folder, file.name)
 
     def _download(self, file: WeightsFile, part: Path, report: Report) -> None:
         have = part.stat().st_size if part.is_file() else 0
@@ -283,6 +351,16 @@ class WeightsStore:
             url=file.url,
             folder=self.folder,
         )
+
+
+def _missing(file: WeightsFile) -> WeightsError:
+    return WeightsError(OWN_MISSING if file.own else MISSING, file=file.name)
+
+
+def _fault_of_size(file: WeightsFile, stamp: Stamp) -> WeightsError | None:
+    if file.fits(stamp[1]):
+        return None
+    return WeightsError(INCOMPLETE, file=file.name, size=stamp[1], wanted=file.size)
 
 
 @contextmanager
