@@ -225,6 +225,21 @@ def test_a_worker_that_can_do_no_job_asks_less_and_less_often():
     assert seconds == [5, 10, 20, 40, 60, 60, 5]
 
 
+def test_a_job_that_is_done_during_a_pause_ends_the_long_ones():
+    seconds = []
+    pauses = Pauses(5, 60)
+
+    def wait(pause: float) -> None:
+        seconds.append(pause)
+        if pause == 10:
+            pauses.forget()  # as another thread does
+
+    pauses.ending.wait = wait  # type: ignore[assignment, method-assign]
+    for _ in range(4):
+        pauses.take()
+    assert seconds == [5, 10, 5, 10]
+
+
 def test_threads_that_can_do_no_job_together_pause_equally_long():
     seconds, together = [], threading.Barrier(4)
     pauses = Pauses(5, 60)

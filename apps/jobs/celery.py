@@ -167,7 +167,8 @@ class Pauses:
         """
         present = self._next
         self.ending.wait(min(max(present, times * self.first), self.longest))
-        self._next = min(2 * present, self.longest)  # not before: other threads may begin theirs
+        if self._next == present:  # else another thread has paused as long, or done a job
+            self._next = min(2 * present, self.longest)
 
     def forget(self) -> None:
         """A job was done: the next pause is a short one."""

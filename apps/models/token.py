@@ -27,7 +27,8 @@ class Token(Model):
     id: Mapped[pk]
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(60))
-    prefix: Mapped[str] = mapped_column(String(16))  # the first characters, to tell tokens apart
+    # The first characters, to tell tokens apart.
+    prefix: Mapped[str] = mapped_column(String(16), index=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of the whole, in hex
     scopes: Mapped[str] = mapped_column(String(60))  # words of services.tokens.SCOPES
     # For clients that break on more boxes than they have room for; NULL: all of them.

@@ -115,21 +115,29 @@ class ClientCallService:
         if nobodys:
             mine = mine | ClientCall.owner_id.is_(None)
         query = select(ClientCall).where(mine).order_by(ClientCall.last_at.desc(), ClientCall.id)
-        return self.session.scalars(query.limit(KEPT)).all()
+        return self.session.scalars(query.limit(KEPT + MOST_DAMAGED)).all()
 
     def _write(self, calls: list[tuple[Call, _Count]]) -> None:
         if not any(count.calls for _, count in calls):
             return
         with self.writing():
-            owners = {call.owner_id for call, _ in calls if call.owner_id is not None}
-            there = {None, *self.session.scalars(select(User.id).where(User.id.in_(owners)))}
+            since = self._accounts(calls)
             for call, count in calls:
-                if call.owner_id in there:
+                if call.owner_id is None or since.get(call.owner_id, count.last) < count.last:
                     self._add(call, count)
-                else:  # of an account that was deleted meanwhile
+                else:
                     with self.lock:
                         self.counts.pop(call, None)
             self.session.commit()
+
+    def _accounts(self, calls: list[tuple[Call, _Count]]) -> dict[int, datetime]:
+        """Since when each account of ``calls`` is there; others are gone.
+
+        SQLite gives the number of an account that was deleted to the next one.
+        """
+        owners = {call.owner_id for call, _ in calls if call.owner_id is not None}
+        query = select(User.id, User.created_at).where(User.id.in_(owners))
+        return dict(iter(self.session.execute(query)))
 
     def _add(self, call: Call, count: _Count) -> None:
         with self.lock:
@@ -150,13 +158,13 @@ class ClientCallService:
     def _forget(self, owner_id: int | None) -> None:
         """All but the latest rows of an account, and what is old.
 
-        Those of damaged tokens are few, so that they push no others out.
+        Those of damaged tokens are counted by themselves, so that they push no others out.
         """
         mine: ColumnElement[bool] = ClientCall.owner_id.is_(None)
         if owner_id is not None:
             mine = ClientCall.owner_id == owner_id
         self._keep(MOST_DAMAGED, mine & (ClientCall.error == DAMAGED))
-        self._keep(KEPT, mine)
+        self._keep(KEPT, mine & (ClientCall.error != DAMAGED))
         old = ClientCall.last_at < utcnow() - KEPT_FOR
         self.session.execute(delete(ClientCall).where(old))
 

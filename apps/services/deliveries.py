@@ -40,8 +40,8 @@ LONGEST = 36000.0  # seconds that an address can ask us to wait
 # has failed. Each of its messages has the PAUSES of its own, which are longer.
 HOOK_PAUSES = (timedelta(seconds=PAUSES[0] * (1 - JITTER)), timedelta(seconds=1800 * (1 - JITTER)))
 THREADS = 5  # that send, in one process
-# Of them, for all addresses that fail together, and for all others of one account, which may be
-# slow: so one is left for everybody else.
+# Of them, for all addresses that fail together, and for those of one account that are well, which
+# may be slow: so one is left for everybody else.
 SHARE = 2
 OFF_AFTER = timedelta(days=3)  # without one good answer
 
@@ -80,9 +80,12 @@ class DeliveryService:
     def next_due(self, but: Collection[int] = ()) -> int | None:
         """The message that is due the longest, except ``but``.
 
-        Those of addresses that answered last time come first. Neither the others nor those of one
-        account take all THREADS, so that no number of dead or slow addresses holds up one that is
-        well.
+        Those of addresses that answered last time come first. Others never take all THREADS, so
+        that no number of dead addresses holds up one that is well; nor do those of one account,
+        which may be slow.
+
+        Args:
+            but: what this process has in hand.
         """
         now = utcnow()
         in_hand = or_(Delivery.id.in_(but), Delivery.claimed_until > now)
@@ -90,7 +93,8 @@ class DeliveryService:
         failing = Webhook.failing_since.is_not(None)
         busy = select(Delivery.webhook_id).where(waiting, in_hand)
         tried = select(func.count()).select_from(Delivery).join(Webhook).where(waiting, in_hand)
-        of_one = select(Webhook.owner_id).join(Delivery).where(waiting, in_hand, ~failing)
+        mine = Delivery.id.in_(but)  # a killed process has its messages for minutes
+        of_one = select(Webhook.owner_id).join(Delivery).where(waiting, mine, ~failing)
         crowded = of_one.group_by(Webhook.owner_id).having(func.count() >= SHARE)
         query = (
             select(Delivery.id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from apps import outbound
+from apps.errors import N_, InvalidInput
 
 SECONDS = 15.0  # for one picture to come
 CLOUDS = ("s3://", "gs://", "azure-blob://")
@@ -38,6 +39,7 @@ class Studio:
         except outbound.Redirected as moved:  # to where a cloud keeps it
             if not self._is_home(url):
                 raise
+            self._refuse_itself(url, moved.address)
             left = max(ends - time.monotonic(), 1)
             return self._fetch(moved.address, left, most_bytes)
 
@@ -62,6 +64,17 @@ class Studio:
             allow_private=self.inside if home else self.others_inside,
             headers=self.headers if home else {},
         )
+
+    def _refuse_itself(self, url: str, address: str) -> None:
+        """Raises InvalidInput for the same by another way, https mostly, that no token goes to."""
+        mine, other = _origin(url), _origin(address)
+        if not mine or not other or mine == other or mine[1] != other[1]:
+            return
+        if urlsplit(url).path == urlsplit(address).path:  # else a storage on the same machine
+            raise InvalidInput(
+                N_("Label Studio sends on to %(address)s. Connect it with that address."),
+                address=f"{other[0]}://{urlsplit(address).netloc}",
+            )
 
     def _is_home(self, url: str) -> bool:
         return _origin(url) == _origin(self.host)

@@ -32,6 +32,7 @@ PREFIX = 8
 MOST = 20  # connections of an account
 HOST_LENGTH = 300  # characters
 TOKEN_LENGTH = 2000
+MOST_TASKS = 5000  # in one question: more than there is time for
 FRESH = timedelta(minutes=1)  # how exactly the last use is known
 PATIENCE = 80.0  # seconds for all of them; Label Studio itself hangs up after 100
 
@@ -202,9 +203,11 @@ class LabelStudioService:
         After ``PATIENCE`` seconds no further task is begun.
 
         Raises:
-            InvalidInput: no task could have boxes.
+            InvalidInput: no task could have boxes, or there are too many.
             Unavailable, NotFound: the model cannot be used.
         """
+        if len(tasks) > MOST_TASKS:
+            raise InvalidInput(N_("Ask for at most %(most)s tasks at once."), most=MOST_TASKS)
         model = self.model_of(connection)
         controls = self.controls(config, model)
         until = time.monotonic() + PATIENCE

@@ -137,8 +137,10 @@ def _is_full(conv: nn.Conv2d) -> bool:
 
 def _multiplies_fast() -> bool:
     """Where PyTorch's compiler leaves matrix products to oneDNN too."""
-    mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    return bool(mkl or torch.ops.mkldnn._is_mkldnn_acl_supported())
+    if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return True
+    with_acl = getattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported", None)
+    return with_acl is not None and bool(with_acl())
 
 
 def _packed(

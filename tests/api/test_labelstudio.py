@@ -174,6 +174,23 @@ def test_a_redirect_leads_nowhere_inside_this_network(
     assert text in answer.json["detail"]
 
 
+def test_a_server_that_sends_on_to_itself_is_to_be_connected_by_that_address(
+    program, connect, studio, monkeypatch
+):
+    monkeypatch.setattr(Studio, "moved", {"/data/a.jpg": "https://127.0.0.1/data/a.jpg"})
+    answer = program.post(connect(studio, "old") + "/predict", json=tasks("/data/a.jpg"))
+    assert "Connect it with that address" in answer.json["detail"]
+    assert "https://127.0.0.1." in answer.json["detail"]
+
+
+def test_too_many_tasks_are_refused_whole(program, connect, monkeypatch):
+    monkeypatch.setattr(labelstudios, "MOST_TASKS", 2)
+    sent = tasks("/data/a.jpg", "/data/b.jpg", "/data/c.jpg")
+    answer = program.post(connect() + "/predict", json=sent)
+    assert answer.status_code == 422
+    assert "at most 2 tasks" in answer.json["detail"]
+
+
 def test_a_redirect_from_another_server_is_not_followed(program, connect, monkeypatch):
     def fetch(url, **_options):
         moved = outbound.Redirected("elsewhere")

@@ -127,5 +127,12 @@ def test_without_onednn_nothing_is_packed(name, value, monkeypatch):
 
 
 @needs_onednn
+def test_linear_layers_stay_where_pytorch_itself_would_not_use_onednn(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    layer = nn.Linear(512, 512)
+    assert packed_one(layer) is layer  # on a processor that is no ARM
+
+
+@needs_onednn
 def test_a_wide_convolution_is_packed_too():
     assert isinstance(packed_one(conv(dilation=4, padding=0)), PackedConv)
