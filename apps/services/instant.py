@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from apps.errors import AppError, ConfigError, NotFound, Unavailable, WeightsError
 from apps.services.models import ModelService
-from apps.vision.decode import decode, orientation
+from apps.vision.decode import decode
 from apps.vision.engine import AUTO
 from apps.vision.prepare import DETAIL_SIDE
 from apps.vision.types import Detections, Engine
@@ -74,7 +74,7 @@ class InstantService:
         """
         started = time.perf_counter()
         decoded = decode(data, self.max_pixels, DETAIL_SIDE)
-        turn = orientation(data)
+        turn = decoded.turn
         read = time.perf_counter()
         try:
             found = self.engine.detect(decoded.picture, model, decoded.size)

@@ -64,6 +64,7 @@ class Decoded:
     size: tuple[int, int]  # (width, height) of the upright original; see decode(side=)
     extension: str
     media_type: str
+    turn: int = 1  # EXIF orientation of the file, 1 to 8, which made it upright
 
 
 def reduction(size: tuple[int, int], side: int) -> int:
@@ -96,7 +97,7 @@ def decode(data: bytes, max_pixels: int | None = None, side: int | None = None) 
             if side and (factor := reduction(size, side)) > 1:
                 file.draft("RGB", (size[0] // factor, size[1] // factor))
             full = file.size == size
-            picture = _upright_rgb(file)
+            picture, turn = _upright_rgb(file)
         except Exception as error:  # SyntaxError, struct.error, EOFError, OSError, ...
             raise _damaged() from error
     refuse_too_many_pixels(picture.size, max_pixels)  # a HEIC header may understate
@@ -104,7 +105,7 @@ def decode(data: bytes, max_pixels: int | None = None, side: int | None = None) 
         size = picture.size
     elif (picture.width < picture.height) != (size[0] < size[1]):  # turned upright
         size = size[1], size[0]
-    return Decoded(picture, size, extension, media_type)
+    return Decoded(picture, size, extension, media_type, turn)
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
@@ -133,8 +134,7 @@ def orientation(data: bytes) -> int:
     Raises:
         InvalidImage: code ``not_a_picture`` or ``truncated``.
     """
-    found = _orientation(header(data))
-    return found if found in _TURNS else 1
+    return _orientation(header(data))
 
 
 def _open(data: bytes, source: Frugal) -> Image.Image:
@@ -180,13 +180,14 @@ def _damaged() -> InvalidImage:
     )
 
 
-def _upright_rgb(file: Image.Image) -> Image.Image:
+def _upright_rgb(file: Image.Image) -> tuple[Image.Image, int]:
+    """The picture, and the EXIF orientation that it had."""
     _refuse_giant_tiles(file)
     file.load()
     if 0 in file.size:
         raise ValueError("no pixels")
-    turn = _TURNS.get(_orientation(file))
-    return flatten(file if turn is None else file.transpose(turn))
+    turn = _orientation(file)
+    return flatten(file if turn == 1 else file.transpose(_TURNS[turn])), turn
 
 
 def _refuse_giant_tiles(file: Image.Image) -> None:
@@ -197,12 +198,12 @@ def _refuse_giant_tiles(file: Image.Image) -> None:
 
 
 def _orientation(file: Image.Image) -> int:
-    """The EXIF orientation; upright if the EXIF data is damaged, as the pixels are good."""
+    """The EXIF orientation, 1 to 8; 1 if the EXIF data is damaged, as the pixels are good."""
     try:
         found = file.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # as hostile as any header
         return 1
-    return found if isinstance(found, int) else 1
+    return found if isinstance(found, int) and found in _TURNS else 1
 
 
 def flatten(picture: Image.Image) -> Image.Image:
