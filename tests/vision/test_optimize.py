@@ -196,8 +196,8 @@ def outputs(network: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
 def test_the_heads_of_every_kind_of_network_say_the_same(architecture):
     torch.manual_seed(0)
     network = build(architecture, 5, Origin.SCRATCH).eval()
-    fixed = network.get_submodule("transform").fixed_size
-    picture = torch.rand(1, 3, *(fixed or (128, 160)))
+    transform: Any = network.get_submodule("transform")
+    picture = torch.rand(1, 3, *(transform.fixed_size or (128, 160)))
     wanted = outputs(network, picture)
     network = optimize(network, CPU)
     found = outputs(network, picture.contiguous(memory_format=torch.channels_last))
