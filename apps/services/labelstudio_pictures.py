@@ -68,12 +68,12 @@ class Studio:
     def _refuse_itself(self, url: str, address: str) -> None:
         """Raises InvalidInput for the same by another way, https mostly, that no token goes to."""
         mine, other = _origin(url), _origin(address)
-        if not mine or not other or mine == other or mine[1] != other[1]:
+        if not self.headers or not mine or not other or mine == other or mine[1] != other[1]:
             return
         if urlsplit(url).path == urlsplit(address).path:  # else a storage on the same machine
             raise InvalidInput(
                 N_("Label Studio sends on to %(address)s. Connect it with that address."),
-                address=f"{other[0]}://{urlsplit(address).netloc}",
+                address=f"{other[0]}://{urlsplit(address).netloc}{urlsplit(self.host).path}",
             )
 
     def _is_home(self, url: str) -> bool:

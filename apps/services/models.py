@@ -164,9 +164,11 @@ class ModelService:
     def _auto_needs(self, spec: DetectorSpec) -> bool:
         """Whether "auto" uses these weights somewhere, or would as soon as it looks for them.
 
-        What is damaged is of no use to anybody, and may go.
+        That may be this process, which looks at the pictures of programs itself. What is damaged is
+        of no use to anybody, and may go.
         """
-        wanted = {*self._preferred(), *(used.name for used in self.in_use())}
+        used = (*self.in_use(), self._chosen(AUTO))
+        wanted = {*self._preferred(), *(spec.name for spec in used)}
         return spec.name in wanted and self.store.is_sound(spec.weights)
 
     def use(self, name: str) -> ModelUse:
@@ -256,9 +258,9 @@ class ModelService:
             self.attempts.failed()
 
     def _preferred(self) -> set[str]:
-        """Names of what "auto" would use, wherever stored pictures are looked at."""
+        """Names of what "auto" would use, in this process and in workers."""
         told = {engine.prefers for engine in self.elsewhere() if engine.prefers is not None}
-        return told or {self._preferred_here().name}
+        return told | {self._preferred_here().name}
 
     def _preferred_here(self) -> DetectorSpec:
         return preferred(gpu=devices.uses_cuda(self.device))

@@ -115,7 +115,8 @@ def upright_size(data: bytes) -> tuple[int, int]:
         InvalidImage: code ``not_a_picture`` or ``truncated``.
     """
     file = _open(data, Frugal(data))
-    turned = _orientation(file) in _SIDEWAYS
+    # Pillow gives the size of a turned TIFF as of the upright picture.
+    turned = file.format != "TIFF" and _orientation(file) in _SIDEWAYS
     return (file.height, file.width) if turned else file.size
 
 
@@ -183,11 +184,12 @@ def _damaged() -> InvalidImage:
 def _upright_rgb(file: Image.Image) -> tuple[Image.Image, int]:
     """The picture, and the EXIF orientation that it had."""
     _refuse_giant_tiles(file)
+    before = _orientation(file)
     file.load()
     if 0 in file.size:
         raise ValueError("no pixels")
-    turn = _orientation(file)
-    return flatten(file if turn == 1 else file.transpose(_TURNS[turn])), turn
+    turn = _orientation(file)  # of a TIFF, Pillow turns it upright itself, and forgets that
+    return flatten(file if turn == 1 else file.transpose(_TURNS[turn])), max(turn, before)
 
 
 def _refuse_giant_tiles(file: Image.Image) -> None:

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from apps.errors import InvalidImage
 from apps.vision import bombs
@@ -17,8 +17,10 @@ from apps.vision.decode import (
     decode,
     derivatives,
     flatten,
+    orientation,
     safe_title,
     shrunk,
+    upright_size,
 )
 from tests.conftest import picture_bytes
 
@@ -517,3 +519,16 @@ def test_a_jpeg_of_many_scans_is_refused_where_they_cost_too_much(monkeypatch):
         decode(progressive)
     monkeypatch.undo()
     assert decode(progressive).picture.size == (80, 60)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_how_a_file_lies_and_how_large_it_is_upright(kind, turn):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(buffer, kind, exif=exif)
+    data = buffer.getvalue()
+    upright = (20, 40) if turn in (6, 8) else (40, 20)
+    assert (decode(data).turn, orientation(data)) == (turn, turn)
+    assert decode(data).size == decode(data).picture.size == upright_size(data) == upright

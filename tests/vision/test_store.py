@@ -3,12 +3,14 @@
 import errno
 import fcntl
 import hashlib
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from apps.config import ROOT
 from apps.errors import Conflict, WeightsError
 from apps.vision.zoo.downloads import Download, Downloads
 from apps.vision.zoo.store import ROUNDED, Progress, WeightsFile, WeightsState, WeightsStore
+from apps.vision.zoo.traces import Traces
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -444,6 +447,34 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_reason(host, tmp_path)
     assert state is not None
     assert str(store.folder) in str(state.error)
     assert "Not a directory" in str(state.error)
+
+
+def test_a_process_that_was_forked_during_a_download_does_not_hold_its_lock_on(store):
+    traces = Traces(store.folder, "w.pth")
+    store.folder.mkdir(exist_ok=True)
+    with traces.alone():
+        [lock] = [
+            int(link.name)
+            for link in Path("/proc/self/fd").iterdir()
+            if link.exists() and link.resolve().name == ".w.pth.lock"
+        ]
+        inherited = os.dup(lock)  # as a child has it
+    try:
+        assert not traces.is_held()
+        with traces.alone():
+            assert traces.is_held()
+    finally:
+        os.close(inherited)
+
+
+def test_what_is_being_downloaded_is_not_removed(host, store):
+    file = weights(host)
+    store.folder.mkdir(exist_ok=True)
+    part = store.folder / f"{file.name}.part"
+    part.write_bytes(b"a")
+    with Traces(store.folder, file.name).alone(), pytest.raises(Conflict):
+        store.remove(file)
+    assert part.exists()
 
 
 def test_a_file_system_without_locks_is_told(host, store, monkeypatch):

@@ -146,7 +146,10 @@ class WeightsStore:
         stamp = self._stamp(file)
         if stamp is None:
             return None
-        return self._judged[stamp] if stamp in self._judged else _fault_of_size(file, stamp)
+        try:
+            return self._judged[stamp]
+        except KeyError:
+            return _fault_of_size(file, stamp)
 
     def require_sound(self, file: WeightsFile) -> None:
         """Raises WeightsError unless ``file`` is here and whole; reads it as :meth:`fault`."""
@@ -219,11 +222,13 @@ class WeightsStore:
         """Delete a downloaded file and what is left of a download; whether there was any.
 
         Raises:
-            Conflict: the file comes with the application.
+            Conflict: the file comes with the application, or is being downloaded.
             WeightsError: the folder cannot be written.
         """
         if file.embedded:
             raise Conflict(N_("These weights come with Sightbox and cannot be removed."))
+        if self.underway(file) is not None:
+            raise Conflict(N_("These weights are being downloaded already."))
         found = [path for path in (self.path(file), self._part(file)) if path.is_file()]
         with usable(self.folder):
             for path in found:

@@ -42,7 +42,10 @@ class Traces:
                 if time.monotonic() > until:
                     raise _running()
                 time.sleep(PAUSE)
-            yield
+            try:
+                yield
+            finally:  # a process forked meanwhile would hold it on
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def is_held(self) -> bool:
         """Whether a download runs at this moment, here or elsewhere."""
