@@ -18,7 +18,7 @@ from sqlalchemy import select
 from apps.app import create_app
 from apps.container import services
 from apps.extensions import db
-from apps.models import ImageStatus, User, utcnow
+from apps.models import Image, ImageStatus, User, utcnow
 from apps.services.results import store_result
 from apps.vision.types import Box, Detections
 from benchmarks.collection import LARGE
@@ -100,7 +100,8 @@ def put_picture(app: Flask) -> int:
     smear(1, (1280, 960))[0].save(data, "JPEG", quality=92)
     with app.app_context():
         owner = db.session.scalars(select(User)).one()
-        image = services(app).uploads.upload(owner.id, "crowd.jpg", io.BytesIO(data.getvalue()))
+        new = services(app).uploads.upload(owner.id, "crowd.jpg", io.BytesIO(data.getvalue()))
+        image = db.session.get_one(Image, new.id)
         image.status, image.model, image.detected_at = ImageStatus.DONE, "benchmark", utcnow()
         store_result(services(app).results.session, image.id, many_boxes(), utcnow(), 5)
         db.session.commit()
