@@ -255,13 +255,19 @@ def test_tiles_are_chosen_by_keys_and_ranges_and_deleting_is_undone(new_page, fi
     assert shown(page) == ids  # each in its old place
 
 
-def test_the_chosen_pictures_are_exported(new_page, fill):  # noqa: F811
+def exporting(new_page, fill):  # noqa: F811
+    """The gallery of two pictures, and its bar: one is chosen, and the menu of exports is open."""
     page = new_page()
     ids = fill(sign_up(page), 2)
     page.goto("/")
     bar = page.locator("[data-selection]")
     tile(page, ids[0]).locator("[data-select]").check()
     bar.get_by_text("Export", exact=True).click()
+    return page, bar
+
+
+def test_the_chosen_pictures_are_exported(new_page, fill):  # noqa: F811
+    page, bar = exporting(new_page, fill)
     bar.get_by_label("Format").select_option("YOLO")
     with page.expect_download() as download:
         bar.get_by_role("button", name="Export as ZIP").click()
@@ -271,12 +277,7 @@ def test_the_chosen_pictures_are_exported(new_page, fill):  # noqa: F811
 def test_enter_in_the_menu_exports_and_its_field_stops_nothing_else(new_page, fill):  # noqa: F811
     from playwright.sync_api import expect
 
-    page = new_page()
-    ids = fill(sign_up(page), 2)
-    page.goto("/")
-    bar = page.locator("[data-selection]")
-    tile(page, ids[0]).locator("[data-select]").check()
-    bar.get_by_text("Export", exact=True).click()
+    page, bar = exporting(new_page, fill)
     field = bar.get_by_label("Lowest score of a model’s box, in percent")
     expect(field).to_have_value("50")
     assert no_sideways_scrolling(page)

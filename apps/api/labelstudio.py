@@ -69,7 +69,8 @@ def predict(secret: str) -> ResponseReturnValue:
     _note_tasks(connection, failed)
     if failed and len(failed) == len(found):
         raise failed[0][1]
-    return jsonify(results=[_prediction(one, _version(model)) for one in found])
+    version = _version(model)
+    return jsonify(results=[_prediction(one, version) for one in found])
 
 
 def _prediction(one: Predicted, version: str) -> dict[str, Any] | list[Any]:

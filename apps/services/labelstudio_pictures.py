@@ -11,7 +11,6 @@ from apps.errors import N_, InvalidInput
 
 SECONDS = 15.0  # for one picture to come
 CLOUDS = ("s3://", "gs://", "azure-blob://")
-KINDS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Studio:
 def _origin(url: str) -> tuple[str, str, int] | None:
     try:
         parts = urlsplit(url)
-        port = parts.port or KINDS.get(parts.scheme, 0)
+        port = parts.port or outbound.PORTS.get(parts.scheme, 0)
     except ValueError:
         return None
     return (parts.scheme, (parts.hostname or "").casefold(), port)

@@ -100,7 +100,8 @@ class ModelService:
         """Why the default cannot be used; of "auto", why it does not use weights that are here."""
         default = self.default()
         if default == AUTO:
-            wanted = [spec for spec in self.registry.detectors() if spec.name in self._preferred()]
+            names = self._preferred()
+            wanted = [spec for spec in self.registry.detectors() if spec.name in names]
             faults = (self.store.fault(spec.weights) for spec in wanted)
             return next((fault for fault in faults if fault is not None), None)
         try:

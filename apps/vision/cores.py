@@ -22,7 +22,8 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
     OpenMP reads this when torch is imported, so afterwards it changes nothing.
     """
     if "OMP_WAIT_POLICY" not in environment:
-        environment.update(WAITING | {k: environment[k] for k in WAITING if k in environment})
+        for name, value in WAITING.items():
+            environment.setdefault(name, value)
 
 
 class CoreShares:

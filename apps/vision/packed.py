@@ -111,22 +111,21 @@ def pack(network: nn.Module) -> None:
     left: list[str] = []
     for module in list(network.modules()):
         for name, child in module._modules.items():
-            kind, example = _kind(child)
-            if kind is not None and child is not None:
-                module._modules[name] = _packed(kind, child, example, left)
+            if child is not None and (found := _kind(child)):
+                module._modules[name] = _packed(child, *found, left)
     if left:
         logger.warning("layers not packed: %d, the first: %s", len(left), left[0])
 
 
-def _kind(layer: nn.Module | None) -> tuple[Callable[[Any], nn.Module] | None, Tensor]:
-    """What ``layer`` should become, and something that it may be given."""
+def _kind(layer: nn.Module) -> tuple[Callable[[Any], nn.Module], Tensor] | None:
+    """What ``layer`` should become, if that pays, and something that it may be given."""
     if type(layer) is nn.Linear and layer.weight.numel() >= LARGE and _multiplies_fast():
         return PackedLinear, torch.rand(3, layer.in_features)
     if type(layer) is nn.Conv2d and _is_full(layer):
         side = max(d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
         example = torch.rand(1, layer.in_channels, side, side)
         return PackedConv, example.contiguous(memory_format=torch.channels_last)
-    return None, torch.empty(0)
+    return None
 
 
 def _is_full(conv: nn.Conv2d) -> bool:
@@ -144,7 +143,7 @@ def _multiplies_fast() -> bool:
 
 
 def _packed(
-    kind: Callable[[Any], nn.Module], layer: nn.Module, example: Tensor, left: list[str]
+    layer: nn.Module, kind: Callable[[Any], nn.Module], example: Tensor, left: list[str]
 ) -> nn.Module:
     """``layer`` packed, if that says the same of ``example``; else as it is, and in ``left``."""
     try:

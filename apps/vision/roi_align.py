@@ -71,41 +71,50 @@ class GatheredRoIAlign(SameRoIAlign):
         height, width = shapes[level].unbind(1)
         left, top, right, bottom = (corners * torch.tensor(self.scales)[level, None]).unbind(1)
         tall, wide = self.output_size
-        y, down = axis_weights(top, bottom, tall, height, self.sampling_ratio)
-        x, across = axis_weights(left, right, wide, width, self.sampling_ratio)
+        y, down = _taps(top, bottom, tall, height, self.sampling_ratio)
+        x, across = _taps(left, right, wide, width, self.sampling_ratio)
         y = first[:, None, None] + y * width[:, None, None]
         places = y[:, :, None, :, None] + x[:, None, :, None, :]
         weights = down[:, :, None, :, None] * across[:, None, :, None, :]
         return places.flatten(0, 2).flatten(1), weights.flatten(0, 2).flatten(1)
 
 
-def axis_weights(
+def sampled(
     low: Tensor, high: Tensor, bins: int, size: Tensor, samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Which pixels along one axis count in each bin of a box, and how much.
+    """The places along one axis that each bin of a box averages, as torchvision's kernel has them.
 
-    As in torchvision's kernel, a bin averages ``samples`` places between two pixels each; a place
-    outside by more than a pixel counts nothing, and one in that margin takes the edge's value.
+    A place outside by more than a pixel counts nothing, one in that margin takes the edge's value.
 
     Args:
         low: (n,), where each box begins, in pixels of its map.
         high: (n,), where it ends.
         bins: of each box.
-        size: (n,), pixels of its map along this axis.
+        size: (n, 1), or one number: pixels of its map along this axis.
         samples: places in a bin.
 
     Returns:
-        Pixels, int64, and weights, float32, both (n, bins, 2 * samples).
+        Places, 0 to ``size`` - 1, and whether each counts, both (n, bins * samples).
     """
     length = (high - low).clamp(min=1)
-    parts = (torch.arange(bins * samples) + 0.5) / (bins * samples)
+    parts = (torch.arange(bins * samples, device=low.device) + 0.5) / (bins * samples)
     places = low[:, None] + length[:, None] * parts
-    last = size[:, None] - 1
-    counts = ((places >= -1) & (places <= size[:, None])) / samples
-    places = places.clamp(min=0).minimum(last)
+    inside = (places >= -1) & (places <= size)
+    return places.clamp(min=0).minimum(size - 1), inside
+
+
+def _taps(
+    low: Tensor, high: Tensor, bins: int, size: Tensor, samples: int
+) -> tuple[Tensor, Tensor]:
+    """Which pixels along one axis count in each bin of a box, and how much; ``size`` is (n,).
+
+    Each place counts between two pixels. Pixels, int64, and weights, float32, both
+    (n, bins, 2 * samples).
+    """
+    places, inside = sampled(low, high, bins, size[:, None], samples)
     before = places.long()
     along = places - before
-    pixels = torch.stack([before, (before + 1).minimum(last)], 2)
-    weights = torch.stack([1 - along, along], 2) * counts[:, :, None]
+    pixels = torch.stack([before, (before + 1).minimum(size[:, None] - 1)], 2)
+    weights = torch.stack([1 - along, along], 2) * (inside / samples)[:, :, None]
     shape = len(low), bins, 2 * samples
     return pixels.view(shape), weights.view(shape)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops.poolers import LevelMapper
 
-from apps.vision.roi_align import SameRoIAlign
+from apps.vision.roi_align import SameRoIAlign, sampled
 
 LARGEST = 2048  # pixels of a map
 
@@ -75,17 +75,9 @@ class MatrixRoIAlign(SameRoIAlign):
 
 
 def _weights(low: Tensor, high: Tensor, bins: int, size: int, samples: int) -> Tensor:
-    """(n, bins, size): how much each of ``size`` pixels counts in each bin from low to high (n,).
-
-    As in torchvision's kernel, a bin averages ``samples`` places, a place outside by more than a
-    pixel counts nothing, and one in that margin takes the value of the edge.
-    """
-    length = (high - low).clamp(min=1)
-    parts = (torch.arange(bins * samples, device=low.device) + 0.5) / (bins * samples)
-    places = low[:, None] + length[:, None] * parts
-    inside = (places >= -1) & (places <= size)
-    places = places.clamp(0, size - 1)
+    """(n, bins, size): how much each pixel counts in each bin of a box from low to high (n,)."""
     pixels = torch.arange(size, device=low.device)
+    places, inside = sampled(low, high, bins, pixels.new_tensor(size), samples)
     weights = (1 - (places[:, :, None] - pixels).abs()).clamp(min=0) * inside[:, :, None]
     return weights.reshape(len(low), bins, samples, size).mean(2)
 
